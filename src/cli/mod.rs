@@ -1,0 +1,85 @@
+//! The command line: one file a subcommand, whose doc comment is its help.
+//!
+//! What it does: looks at the first word and builds only that subcommand's parser, so that the
+//! binary starts in about a millisecond however many subcommands there are. The whole tree is
+//! built for help, completions and man pages.
+//! Interface: [`run`]. Read next: any file beside this one; they have one shape: an `Args` struct
+//! whose docs are the help, and `fn run(Args) -> Result<u8>`, where the number is the exit status.
+
+use crate::error::{Error, Kind, Result};
+use clap::{Args, CommandFactory, FromArgMatches};
+use std::ffi::OsString;
+
+/// One subcommand: its name, how to build its parser, how to run it.
+struct Entry {
+    name: &'static str,
+    group: &'static str,
+    build: fn() -> clap::Command,
+    run: fn(clap::ArgMatches) -> Result<u8>,
+}
+
+macro_rules! commands {
+    ($($group:literal: $($module:ident $name:literal),+ $(,)?;)+) => {
+        $($(pub mod $module;)+)+
+        const COMMANDS: &[Entry] = &[$($(Entry {
+            name: $name,
+            group: $group,
+            build: || $module::Args::augment_args(clap::Command::new($name)),
+            run: |m| $module::run($module::Args::from_arg_matches(&m).map_err(usage)?),
+        }),+),+];
+    };
+}
+
+commands! {
+    "Stages": ns "ns";
+}
+
+fn usage(e: clap::Error) -> Error {
+    Error::kind(Kind::Usage, e.to_string())
+}
+
+/// Containers with glass walls: run them, and see how each is made and what holds it.
+#[derive(clap::Parser)]
+#[command(name = "glassbox", version)]
+struct Top {}
+
+/// Runs the command line and returns the exit status.
+pub fn run(args: Vec<OsString>) -> Result<u8> {
+    let first = args.get(1).and_then(|a| a.to_str()).unwrap_or("");
+    if let Some(entry) = COMMANDS.iter().find(|c| c.name == first) {
+        let command = (entry.build)()
+            .bin_name(format!("glassbox {}", entry.name))
+            .version(env!("CARGO_PKG_VERSION"));
+        return match command.try_get_matches_from(&args[1..]) {
+            Ok(matches) => (entry.run)(matches),
+            Err(e) => parse_failure(e),
+        };
+    }
+    match whole_tree().try_get_matches_from(&args) {
+        Ok(_) => parse_failure(whole_tree().error(
+            clap::error::ErrorKind::MissingSubcommand,
+            "a subcommand is needed; `glassbox --help` lists them",
+        )),
+        Err(e) => parse_failure(e),
+    }
+}
+
+/// The whole command tree, for help, completions, man pages and the snapshot of the reference.
+pub fn whole_tree() -> clap::Command {
+    let mut top = Top::command();
+    for entry in COMMANDS {
+        top = top.subcommand((entry.build)());
+    }
+    let _ = COMMANDS.iter().map(|c| c.group).count();
+    top
+}
+
+/// Help and version go to stdout with status 0; a wrong command line to stderr with status 125.
+fn parse_failure(e: clap::Error) -> Result<u8> {
+    if e.use_stderr() {
+        let _ = e.print();
+        return Ok(125);
+    }
+    crate::ui::out_raw(e.render());
+    Ok(0)
+}

@@ -1,0 +1,315 @@
+//! File calls that shape a container: directories, devices, links, owners, and writing the
+//! kernel's own files.
+//!
+//! What it implements: openat2(2), mkdirat(2), mknodat(2), symlinkat(2), linkat(2), unlinkat(2),
+//! renameat2(2), fchmodat(2), fchownat(2), chdir(2), fchdir(2), write(2), setxattr(2).
+//!
+//! Files that only hold our own data (images, logs) may be read with std; whatever a set-up
+//! *changes* goes through here, so that the journal has it.
+//! Interface: [`open`], [`openat2`], [`mkdirat`], [`write_file`], … Read next: [`super::mount`].
+
+use super::mount::at;
+use super::{Errno, SysResult, check, cstr, flag_names, state_changing};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+/// `AT_FDCWD` as a borrowed descriptor: paths are relative to the working directory.
+pub const CWD: BorrowedFd<'static> = {
+    // SAFETY: AT_FDCWD is no descriptor but a constant that every *at call knows; it is never −1.
+    unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
+};
+
+const O_FLAGS: &[(u64, &str)] = &[
+    (libc::O_WRONLY as u64, "O_WRONLY"),
+    (libc::O_RDWR as u64, "O_RDWR"),
+    (libc::O_CREAT as u64, "O_CREAT"),
+    (libc::O_EXCL as u64, "O_EXCL"),
+    (libc::O_TRUNC as u64, "O_TRUNC"),
+    (libc::O_APPEND as u64, "O_APPEND"),
+    (libc::O_NONBLOCK as u64, "O_NONBLOCK"),
+    (libc::O_DIRECTORY as u64, "O_DIRECTORY"),
+    (libc::O_NOFOLLOW as u64, "O_NOFOLLOW"),
+    (libc::O_PATH as u64, "O_PATH"),
+    (libc::O_NOCTTY as u64, "O_NOCTTY"),
+    (libc::O_CLOEXEC as u64, "O_CLOEXEC"),
+];
+
+/// `RESOLVE_*` of openat2(2), with the kernel's names.
+pub const RESOLVE_FLAGS: &[(u64, &str)] = &[
+    (libc::RESOLVE_NO_XDEV, "RESOLVE_NO_XDEV"),
+    (libc::RESOLVE_NO_MAGICLINKS, "RESOLVE_NO_MAGICLINKS"),
+    (libc::RESOLVE_NO_SYMLINKS, "RESOLVE_NO_SYMLINKS"),
+    (libc::RESOLVE_BENEATH, "RESOLVE_BENEATH"),
+    (libc::RESOLVE_IN_ROOT, "RESOLVE_IN_ROOT"),
+];
+
+/// `int openat(int dirfd, const char *path, int flags, mode_t mode)` (`O_CLOEXEC` is added)
+///
+/// Recorded when it may change something (it creates or truncates). Errors: `ENOENT`, `EACCES`,
+/// `ELOOP` (`O_NOFOLLOW` on a symbolic link), `ENXIO`. See open(2).
+pub fn openat(dir: impl AsFd, path: impl AsRef<Path>, flags: i32, mode: u32) -> SysResult<OwnedFd> {
+    let path = path.as_ref();
+    let c = cstr("openat", path)?;
+    let raw = dir.as_fd().as_raw_fd();
+    let flags = flags | libc::O_CLOEXEC;
+    let args = || {
+        let names = match flags & libc::O_ACCMODE {
+            0 if flags & libc::O_PATH == 0 => {
+                format!("O_RDONLY|{}", flag_names(flags as u64, O_FLAGS))
+            }
+            _ => flag_names(flags as u64, O_FLAGS),
+        };
+        match flags & libc::O_CREAT {
+            0 => format!("{}, {path:?}, {names}", at(raw)),
+            _ => format!("{}, {path:?}, {names}, {mode:#05o}", at(raw)),
+        }
+    };
+    let call = || {
+        // SAFETY: `c` is a live CStr for the call.
+        let fd = check(unsafe { libc::openat(raw, c.as_ptr(), flags, mode) })?;
+        // SAFETY: a descriptor that the kernel has just made for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    };
+    if flags & (libc::O_CREAT | libc::O_TRUNC) != 0 {
+        state_changing("openat", args, call)
+    } else {
+        super::reading("openat", args, call)
+    }
+}
+
+/// [`openat`] relative to the working directory.
+pub fn open(path: impl AsRef<Path>, flags: i32, mode: u32) -> SysResult<OwnedFd> {
+    openat(CWD, path, flags, mode)
+}
+
+/// `int openat2(int dirfd, const char *path, struct open_how *how, size_t size)`
+///
+/// Like [`openat`], with `resolve` out of [`RESOLVE_FLAGS`]. With `RESOLVE_IN_ROOT` the directory
+/// behind `dir` is the root for the whole resolution: `..`, absolute paths and symbolic links
+/// cannot leave it, whoever changes them meanwhile. Errors: `EXDEV` (would leave), `ELOOP` (a link
+/// that is not allowed), `EAGAIN` (a rename raced; retried here). See openat2(2).
+pub fn openat2(
+    dir: impl AsFd,
+    path: impl AsRef<Path>,
+    flags: i32,
+    mode: u32,
+    resolve: u64,
+) -> SysResult<OwnedFd> {
+    let path = path.as_ref();
+    let c = cstr("openat2", path)?;
+    let raw = dir.as_fd().as_raw_fd();
+    // SAFETY: open_how is plain data for which all zeroes is a value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.mode = if flags & libc::O_CREAT != 0 {
+        mode.into()
+    } else {
+        0
+    };
+    how.resolve = resolve;
+    let args = || {
+        format!(
+            "{}, {path:?}, {{{}, {}}}",
+            at(raw),
+            flag_names(how.flags, O_FLAGS),
+            flag_names(resolve, RESOLVE_FLAGS)
+        )
+    };
+    let call = || loop {
+        // SAFETY: `c` and `how` are live for the call and the size is that of `how`.
+        let fd = check(unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                raw,
+                c.as_ptr(),
+                &how,
+                size_of::<libc::open_how>(),
+            )
+        });
+        match fd {
+            Err(Errno::EAGAIN) => continue,
+            Err(e) => return Err(e),
+            // SAFETY: a descriptor that the kernel has just made for us.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+        }
+    };
+    if flags & (libc::O_CREAT | libc::O_TRUNC) != 0 {
+        state_changing("openat2", args, call)
+    } else {
+        super::reading("openat2", args, call)
+    }
+}
+
+/// `ssize_t write(int fd, const void *buf, size_t count)` of the whole text in one call, to one
+/// of the kernel's files: it takes effect as a whole or fails as a whole.
+///
+/// `path` names the file in the record. Errors are the file's own: `EPERM`, `EINVAL`, `EBUSY`…
+/// See write(2).
+pub fn write(fd: impl AsFd, path: &Path, text: &str) -> SysResult<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    state_changing(
+        "write",
+        || format!("{path:?}, {text:?}"),
+        || {
+            // SAFETY: pointer and length describe `text`, live for the call.
+            let n = check(unsafe { libc::write(raw, text.as_ptr().cast(), text.len()) } as i64)?;
+            if n as usize == text.len() {
+                Ok(())
+            } else {
+                Err(Errno::EIO)
+            }
+        },
+    )
+}
+
+/// Opens one of the kernel's files and writes `text` in one call: `open(path, O_WRONLY)`,
+/// [`write`], close.
+pub fn write_file(path: impl AsRef<Path>, text: &str) -> SysResult<()> {
+    let path = path.as_ref();
+    let fd = openat(CWD, path, libc::O_WRONLY, 0).map_err(|e| super::SysError {
+        args: format!("{path:?}, O_WRONLY, to write {text:?}"),
+        ..e
+    })?;
+    write(&fd, path, text)
+}
+
+macro_rules! path_call {
+    ($(#[$doc:meta])* $name:ident, $syscall:expr, ($($arg:ident: $t:ty),*), $format:literal) => {
+        $(#[$doc])*
+        pub fn $name(dir: impl AsFd, path: impl AsRef<Path>, $($arg: $t),*) -> SysResult<()> {
+            let path = path.as_ref();
+            let c = cstr(stringify!($name), path)?;
+            let raw = dir.as_fd().as_raw_fd();
+            state_changing(
+                stringify!($name),
+                || format!(concat!("{}, {:?}, ", $format), at(raw), path, $($arg),*),
+                // SAFETY: `c` is a live CStr for the call; the rest are integers.
+                || check(unsafe { libc::syscall($syscall, raw, c.as_ptr(), $($arg),*) }).map(drop),
+            )
+        }
+    };
+}
+
+path_call!(
+    /// `int mkdirat(int dirfd, const char *path, mode_t mode)`
+    ///
+    /// Errors: `EEXIST`, `ENOENT` (a parent is missing), `EACCES`, `EROFS`. See mkdir(2).
+    mkdirat, libc::SYS_mkdirat, (mode: u32), "{:#05o}"
+);
+path_call!(
+    /// `int unlinkat(int dirfd, const char *path, int flags)`; flags: `AT_REMOVEDIR` (0x200) or 0.
+    ///
+    /// Errors: `ENOENT`, `EBUSY` (a mount point, or a cgroup with processes), `ENOTEMPTY`.
+    /// See unlink(2), rmdir(2).
+    unlinkat, libc::SYS_unlinkat, (flags: i32), "{:#x}"
+);
+path_call!(
+    /// `int fchmodat(int dirfd, const char *path, mode_t mode)`: follows symbolic links.
+    ///
+    /// Errors: `EPERM` (not the owner), `EROFS`. See chmod(2).
+    fchmodat, libc::SYS_fchmodat, (mode: u32), "{:#05o}"
+);
+path_call!(
+    /// `int fchownat(int dirfd, const char *path, uid_t owner, gid_t group, int flags)`
+    ///
+    /// Errors: `EPERM` (no CAP_CHOWN), `EINVAL` (the id is not mapped). See chown(2).
+    fchownat, libc::SYS_fchownat, (uid: u32, gid: u32, flags: i32), "{}, {}, {:#x}"
+);
+path_call!(
+    /// `int mknodat(int dirfd, const char *path, mode_t mode, dev_t dev)`
+    ///
+    /// `dev` from [`makedev`]. Errors: `EPERM` (no CAP_MKNOD, or not the initial user namespace),
+    /// `EEXIST`. See mknod(2).
+    mknodat, libc::SYS_mknodat, (mode: u32, dev: u64), "{:#o}, {:#x}"
+);
+
+/// The device number out of major and minor. See makedev(3).
+pub fn makedev(major: u32, minor: u32) -> u64 {
+    libc::makedev(major, minor)
+}
+
+/// `int symlinkat(const char *target, int dirfd, const char *path)`
+///
+/// Errors: `EEXIST`, `EACCES`. See symlink(2).
+pub fn symlinkat(target: &Path, dir: impl AsFd, path: impl AsRef<Path>) -> SysResult<()> {
+    let path = path.as_ref();
+    let (t, c) = (cstr("symlinkat", target)?, cstr("symlinkat", path)?);
+    let raw = dir.as_fd().as_raw_fd();
+    state_changing(
+        "symlinkat",
+        || format!("{target:?}, {}, {path:?}", at(raw)),
+        // SAFETY: both strings are live for the call.
+        || check(unsafe { libc::symlinkat(t.as_ptr(), raw, c.as_ptr()) }).map(drop),
+    )
+}
+
+/// `int renameat2(int olddirfd, const char *old, int newdirfd, const char *new, unsigned flags)`
+///
+/// Replaces `new` atomically; flags: `RENAME_NOREPLACE` (1), `RENAME_EXCHANGE` (2). Errors:
+/// `EXDEV` (another file system), `EEXIST`, `ENOTEMPTY`. See rename(2).
+pub fn renameat2(
+    old_dir: impl AsFd,
+    old: impl AsRef<Path>,
+    new_dir: impl AsFd,
+    new: impl AsRef<Path>,
+    flags: u32,
+) -> SysResult<()> {
+    let (old, new) = (old.as_ref(), new.as_ref());
+    let (o, n) = (cstr("renameat2", old)?, cstr("renameat2", new)?);
+    let (od, nd) = (old_dir.as_fd().as_raw_fd(), new_dir.as_fd().as_raw_fd());
+    state_changing(
+        "renameat2",
+        || format!("{}, {old:?}, {}, {new:?}, {flags:#x}", at(od), at(nd)),
+        || {
+            // SAFETY: both strings are live for the call.
+            check(unsafe {
+                libc::syscall(libc::SYS_renameat2, od, o.as_ptr(), nd, n.as_ptr(), flags)
+            })
+            .map(drop)
+        },
+    )
+}
+
+/// `int linkat(int olddirfd, const char *old, int newdirfd, const char *new, int flags)`
+///
+/// Errors: `EXDEV`, `EEXIST`, `EPERM` (a directory, or protected_hardlinks). See link(2).
+pub fn linkat(
+    old_dir: impl AsFd,
+    old: impl AsRef<Path>,
+    new_dir: impl AsFd,
+    new: impl AsRef<Path>,
+    flags: i32,
+) -> SysResult<()> {
+    let (old, new) = (old.as_ref(), new.as_ref());
+    let (o, n) = (cstr("linkat", old)?, cstr("linkat", new)?);
+    let (od, nd) = (old_dir.as_fd().as_raw_fd(), new_dir.as_fd().as_raw_fd());
+    state_changing(
+        "linkat",
+        || format!("{}, {old:?}, {}, {new:?}, {flags:#x}", at(od), at(nd)),
+        // SAFETY: both strings are live for the call.
+        || check(unsafe { libc::linkat(od, o.as_ptr(), nd, n.as_ptr(), flags) }).map(drop),
+    )
+}
+
+/// `int chdir(const char *path)`. Errors: `ENOENT`, `ENOTDIR`, `EACCES`. See chdir(2).
+pub fn chdir(path: impl AsRef<Path>) -> SysResult<()> {
+    let path = path.as_ref();
+    let c = cstr("chdir", path)?;
+    state_changing(
+        "chdir",
+        || format!("{path:?}"),
+        // SAFETY: `c` is a live CStr for the call.
+        || check(unsafe { libc::chdir(c.as_ptr()) }).map(drop),
+    )
+}
+
+/// `int fchdir(int fd)`. Errors: `ENOTDIR`, `EACCES`. See chdir(2).
+pub fn fchdir(fd: impl AsFd) -> SysResult<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    state_changing(
+        "fchdir",
+        || raw.to_string(),
+        // SAFETY: the descriptor is borrowed for the call.
+        || check(unsafe { libc::fchdir(raw) }).map(drop),
+    )
+}

@@ -1,0 +1,321 @@
+//! Process calls: `execve`, `waitid`, pidfds, signals, `prctl`, resource limits.
+//!
+//! What it implements: execve(2), waitid(2), pidfd_open(2), pidfd_send_signal(2), prctl(2),
+//! prlimit(2), setsid(2), kill(2).
+//! Interface: [`execve`], [`waitid`], [`pidfd_open`], [`pidfd_send_signal`], [`prctl`],
+//! [`setrlimit`], [`setsid`], [`exit_now`].
+//! Read next: [`super::cred`].
+
+use super::{Errno, SysResult, check, cstr, reading, state_changing};
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It called exit with this status.
+    Status(i32),
+    /// This signal ended it; the flag says whether it dumped core.
+    Signal(i32, bool),
+}
+
+impl Exit {
+    /// The status as shells and docker report it: 128 + the signal's number for a signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Exit::Status(n) => n,
+            Exit::Signal(n, _) => 128 + n,
+        }
+    }
+}
+
+/// `int execve(const char *path, char *const argv[], char *const envp[])`
+///
+/// Becomes another program; returns only on failure. Errors: `ENOENT` (the program, its `#!`
+/// interpreter or its ELF loader does not exist), `EACCES` (not executable, or on a noexec mount),
+/// `ENOEXEC` (neither ELF nor `#!`; or another architecture), `E2BIG`. See execve(2).
+pub fn execve(
+    path: &Path,
+    argv: &[impl AsRef<OsStr>],
+    env: &[impl AsRef<OsStr>],
+) -> super::SysError {
+    let args = || {
+        let argv: Vec<_> = argv.iter().map(|a| a.as_ref().to_string_lossy()).collect();
+        format!("{path:?}, {argv:?}, {} variables", env.len())
+    };
+    let build = || -> SysResult<(CString, Vec<CString>, Vec<CString>)> {
+        Ok((
+            cstr("execve", path)?,
+            argv.iter()
+                .map(|a| cstr("execve", a))
+                .collect::<SysResult<_>>()?,
+            env.iter()
+                .map(|e| cstr("execve", e))
+                .collect::<SysResult<_>>()?,
+        ))
+    };
+    let (path, argv, env) = match build() {
+        Ok(all) => all,
+        Err(e) => return e,
+    };
+    let pointers = |list: &[CString]| {
+        list.iter()
+            .map(|c| c.as_ptr())
+            .chain([std::ptr::null()])
+            .collect::<Vec<_>>()
+    };
+    let (argv, env) = (pointers(&argv), pointers(&env));
+    super::record::announce("execve", &args());
+    let start = super::record::start();
+    // SAFETY: both arrays end with a null pointer and their strings live in `argv` and `env`'s
+    // CStrings, which outlive the call; on success nothing of this process is left to be unsound.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+    let errno = Errno::last();
+    if let Some(start) = start {
+        super::record::finish(start, "execve", &args(), Err(errno));
+    }
+    super::SysError {
+        call: "execve",
+        args: args(),
+        errno,
+    }
+}
+
+/// `int waitid(P_PIDFD, pidfd, siginfo_t *, WEXITED | options)`
+///
+/// Reaps a child; `None` when `WNOHANG` was given and it still runs. Errors: `ECHILD` (not a child
+/// of this process). See waitid(2).
+pub fn waitid(pidfd: impl AsFd, options: i32) -> SysResult<Option<Exit>> {
+    let raw = pidfd.as_fd().as_raw_fd();
+    reading(
+        "waitid",
+        || format!("P_PIDFD, {raw}"),
+        || {
+            // SAFETY: siginfo_t is plain data for which all zeroes is a value.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            // SAFETY: `info` is live for the call.
+            check(unsafe {
+                libc::waitid(
+                    libc::P_PIDFD,
+                    raw as u32,
+                    &mut info,
+                    libc::WEXITED | options,
+                )
+            })?;
+            Ok(exit_of(&info))
+        },
+    )
+}
+
+/// `int waitid(P_ALL, 0, siginfo_t *, WEXITED | WNOHANG)`
+///
+/// Reaps any child that has ended, among them orphans that a subreaper inherited: its process id
+/// and how it ended; `None` when none has. Errors: `ECHILD` (no children). See waitid(2).
+pub fn waitid_any() -> SysResult<Option<(i32, Exit)>> {
+    reading(
+        "waitid",
+        || "P_ALL, WNOHANG".into(),
+        || {
+            // SAFETY: siginfo_t is plain data for which all zeroes is a value.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            // SAFETY: `info` is live for the call.
+            check(unsafe {
+                libc::waitid(libc::P_ALL, 0, &mut info, libc::WEXITED | libc::WNOHANG)
+            })?;
+            // SAFETY: waitid succeeded, so the SIGCHLD member of the union is the one filled in
+            // (or zero when nothing had ended).
+            Ok(exit_of(&info).map(|exit| (unsafe { info.si_pid() }, exit)))
+        },
+    )
+}
+
+fn exit_of(info: &libc::siginfo_t) -> Option<Exit> {
+    // SAFETY: called after a successful waitid, which fills the SIGCHLD member (or leaves zero).
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    (pid != 0).then(|| match info.si_code {
+        libc::CLD_EXITED => Exit::Status(status),
+        code => Exit::Signal(status, code == libc::CLD_DUMPED),
+    })
+}
+
+/// `int pidfd_open(pid_t pid, unsigned int flags)`
+///
+/// A descriptor that means this process for ever, even when its id is reused. Errors: `ESRCH` (no
+/// such process), `EINVAL` (a thread's id). See pidfd_open(2).
+pub fn pidfd_open(pid: i32) -> SysResult<OwnedFd> {
+    reading(
+        "pidfd_open",
+        || pid.to_string(),
+        || {
+            // SAFETY: takes integers only.
+            let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+            // SAFETY: a descriptor that the kernel has just made for us.
+            Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+        },
+    )
+}
+
+/// `int pidfd_send_signal(int pidfd, int sig, siginfo_t *info, unsigned int flags)`
+///
+/// Errors: `ESRCH` (it has ended), `EPERM`, `EINVAL` (no such signal). See pidfd_send_signal(2).
+pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> SysResult<()> {
+    let raw = pidfd.as_fd().as_raw_fd();
+    state_changing(
+        "pidfd_send_signal",
+        || format!("{raw}, {signal}, NULL, 0"),
+        || {
+            let null = std::ptr::null::<libc::siginfo_t>();
+            // SAFETY: a null siginfo asks for the default one.
+            check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, raw, signal, null, 0) })
+                .map(drop)
+        },
+    )
+}
+
+/// `int kill(pid_t pid, int sig)`: see kill(2). Signal 0 only asks. Errors: `ESRCH`, `EPERM`.
+pub fn kill(pid: i32, signal: i32) -> SysResult<()> {
+    state_changing(
+        "kill",
+        || format!("{pid}, {signal}"),
+        // SAFETY: takes integers only.
+        || check(unsafe { libc::kill(pid, signal) }).map(drop),
+    )
+}
+
+/// `int prctl(int op, unsigned long arg2, …)` for the operations that take numbers.
+///
+/// `name` is the operation's name for the record ("PR_SET_NO_NEW_PRIVS, 1"). Errors: `EINVAL`,
+/// `EPERM`. See prctl(2).
+pub fn prctl(name: &str, op: i32, arg2: u64, arg3: u64) -> SysResult<i64> {
+    state_changing(
+        "prctl",
+        || name.to_string(),
+        // SAFETY: callers pass operations whose arguments are numbers, never pointers.
+        || check(unsafe { libc::prctl(op, arg2, arg3, 0, 0) }),
+    )
+}
+
+/// `int prctl(PR_GET_*, arg2)`: the reading operations. See prctl(2).
+pub fn prctl_get(name: &str, op: i32, arg2: u64) -> SysResult<i64> {
+    reading(
+        "prctl",
+        || name.to_string(),
+        // SAFETY: callers pass operations whose arguments are numbers, never pointers.
+        || check(unsafe { libc::prctl(op, arg2, 0, 0, 0) }),
+    )
+}
+
+/// `pid_t setsid(void)`: a new session without a controlling terminal. Errors: `EPERM` (already
+/// a group leader). See setsid(2).
+pub fn setsid() -> SysResult<i32> {
+    state_changing(
+        "setsid",
+        String::new,
+        // SAFETY: no arguments.
+        || check(unsafe { libc::setsid() }).map(|n| n as i32),
+    )
+}
+
+/// `int setrlimit(int resource, const struct rlimit *)`
+///
+/// Errors: `EPERM` (raising the hard limit without CAP_SYS_RESOURCE), `EINVAL` (soft above hard).
+/// See getrlimit(2).
+pub fn setrlimit(name: &str, resource: u32, soft: u64, hard: u64) -> SysResult<()> {
+    state_changing(
+        "prlimit64",
+        || format!("0, {name}, {{rlim_cur={soft}, rlim_max={hard}}}"),
+        || {
+            let limit = libc::rlimit {
+                rlim_cur: soft,
+                rlim_max: hard,
+            };
+            // SAFETY: `limit` is live for the call; no old limit is asked for. The syscall itself
+            // takes any process; 0 is the caller.
+            check(unsafe { libc::prlimit(0, resource, &limit, std::ptr::null_mut()) }).map(drop)
+        },
+    )
+}
+
+/// `int getrlimit(int resource, struct rlimit *)`: (soft, hard). See getrlimit(2).
+pub fn getrlimit(resource: u32) -> SysResult<(u64, u64)> {
+    reading(
+        "prlimit64",
+        || format!("0, {resource}"),
+        || {
+            let mut limit = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
+            // SAFETY: `limit` is live for the call.
+            check(unsafe { libc::prlimit(0, resource, std::ptr::null(), &mut limit) })?;
+            Ok((limit.rlim_cur, limit.rlim_max))
+        },
+    )
+}
+
+/// `mode_t umask(mode_t mask)`: the old mask. Cannot fail. See umask(2).
+pub fn umask(mask: u32) -> u32 {
+    state_changing(
+        "umask",
+        || format!("{mask:#05o}"),
+        // SAFETY: takes an integer; cannot fail.
+        || Ok(unsafe { libc::umask(mask) } as u32),
+    )
+    .unwrap_or(0)
+}
+
+/// `void _exit(int status)`: ends this process at once, without running destructors or flushing
+/// anything that was inherited from the parent. See _exit(2).
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: ends the process; nothing runs after it.
+    unsafe { libc::_exit(status) }
+}
+
+/// `int close_range(unsigned first, unsigned last, CLOSE_RANGE_CLOEXEC)`
+///
+/// Marks all descriptors from `first` on to be closed at execve, so that none leaks into the
+/// container. Errors: `ENOSYS` before Linux 5.11. See close_range(2).
+pub fn close_range_cloexec(first: u32) -> SysResult<()> {
+    state_changing(
+        "close_range",
+        || format!("{first}, ~0, CLOSE_RANGE_CLOEXEC"),
+        // SAFETY: only sets a flag on descriptors; none is closed under its owner's feet.
+        || check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 4u32) }).map(drop),
+    )
+}
+
+/// `int dup2(int oldfd, int newfd)` onto 0, 1 or 2, which nobody owns as `OwnedFd`.
+/// Errors: `EBADF`. See dup(2).
+pub fn dup2_stdio(old: impl AsFd, new: i32) -> SysResult<()> {
+    let old = old.as_fd().as_raw_fd();
+    assert!(
+        (0..=2).contains(&new),
+        "only the standard streams may be replaced"
+    );
+    reading(
+        "dup2",
+        || format!("{old}, {new}"),
+        // SAFETY: the target is a standard stream, which no OwnedFd of ours owns.
+        || check(unsafe { libc::dup2(old, new) }).map(drop),
+    )
+}
+
+/// Resets every signal to its default action and unblocks all: what a fresh program expects.
+/// `SIGKILL` and `SIGSTOP` cannot be changed and are skipped. See sigaction(2), sigprocmask(2).
+pub fn reset_signals() {
+    // SAFETY: sigset_t and sigaction are plain data; the sets are initialised by sigemptyset, and
+    // SIG_DFL installs no handler.
+    unsafe {
+        let mut empty: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut empty);
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        for signal in 1..=libc::SIGRTMAX() {
+            if signal != libc::SIGKILL && signal != libc::SIGSTOP {
+                libc::sigaction(signal, &action, std::ptr::null_mut());
+            }
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, &empty, std::ptr::null_mut());
+    }
+}

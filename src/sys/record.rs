@@ -1,0 +1,331 @@
+//! The recorder: every state-changing call writes itself down here, in every process of a set-up.
+//!
+//! What it does: a container is made by two processes (the parent, and the init that `clone3`
+//! splits off), and the last call of init is `execve`, after which none of our code runs. So the
+//! record is a piece of memory that both share, mapped `MAP_SHARED` before the split: a call
+//! appends one line to it and costs no system call. It may be backed by a file, and then it *is*
+//! the journal on disk: a process killed in the middle loses nothing that it had recorded.
+//!
+//! The format, on disk and in memory:
+//!
+//! ```text
+//! offset 0   8 bytes   "glassbox"
+//! offset 8   8 bytes   length used so far (little endian, atomic; starts at 64)
+//! offset 16  8 bytes   records that did not fit (atomic)
+//! offset 24  40 bytes  zero
+//! offset 64  …         JSON lines; a run of NUL bytes is a record whose writer was killed
+//! ```
+//!
+//! A writer reserves its space by an atomic add to the length and then copies, so processes never
+//! wait for each other.
+//!
+//! Interface: [`Arena`], [`install`], [`Call`]. Read next: [`crate::journal`].
+
+use super::Errno;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const HEADER: usize = 64;
+const MAGIC: &[u8; 8] = b"glassbox";
+/// Room for the record of one container's life; pages are only allocated when touched.
+pub const CAPACITY: usize = 1 << 20;
+
+/// One system call that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Nanoseconds on `CLOCK_MONOTONIC` when it began.
+    pub at: u64,
+    /// How long it took, in nanoseconds.
+    pub ns: u64,
+    /// The thread that made it, as seen in the pid namespace where the record began.
+    pub pid: i32,
+    /// The call's name.
+    pub call: String,
+    /// Its arguments as text.
+    pub args: String,
+    /// What it returned; absent for a call that does not return when it succeeds (`execve`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned: Option<i64>,
+    /// The errno's name, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
+}
+
+/// The shared memory that holds the record.
+pub struct Arena {
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the mapping lives as long as the Arena; all writes go through atomics that reserve
+// disjoint ranges, so any number of threads may append.
+unsafe impl Send for Arena {}
+// SAFETY: as above; readers only see bytes below the published length.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// An arena that lives only as long as its processes.
+    pub fn anonymous() -> super::SysResult<Arc<Arena>> {
+        Self::map(None, CAPACITY)
+    }
+
+    /// An arena in a file opened read-write: a new file is given its header, an old one is
+    /// appended to.
+    pub fn in_file(file: &File) -> super::SysResult<Arc<Arena>> {
+        let len = file.metadata().map_or(0, |m| m.len() as usize);
+        if len < CAPACITY {
+            super::reading(
+                "ftruncate",
+                || format!("journal, {CAPACITY}"),
+                || {
+                    // SAFETY: plain call on an open descriptor.
+                    super::check(unsafe { libc::ftruncate(file.as_raw_fd(), CAPACITY as i64) })
+                },
+            )?;
+        }
+        Self::map(Some(file), CAPACITY.max(len))
+    }
+
+    fn map(file: Option<&File>, len: usize) -> super::SysResult<Arc<Arena>> {
+        let (flags, fd) = match file {
+            Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
+            None => (libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1),
+        };
+        let base = super::reading(
+            "mmap",
+            || format!("journal, {len}"),
+            || {
+                // SAFETY: asks for a fresh range chosen by the kernel; nothing is replaced.
+                let p = unsafe {
+                    libc::mmap(
+                        std::ptr::null_mut(),
+                        len,
+                        libc::PROT_READ | libc::PROT_WRITE,
+                        flags,
+                        fd,
+                        0,
+                    )
+                };
+                if p == libc::MAP_FAILED {
+                    Err(Errno::last())
+                } else {
+                    Ok(p as usize)
+                }
+            },
+        )?;
+        let arena = Arena {
+            base: base as *mut u8,
+            len,
+        };
+        if arena.header(1).load(Ordering::Acquire) == 0 {
+            // SAFETY: the mapping is at least HEADER long and nobody else knows of it yet.
+            unsafe { std::ptr::copy_nonoverlapping(MAGIC.as_ptr(), arena.base, MAGIC.len()) };
+            arena.header(1).store(HEADER as u64, Ordering::Release);
+        }
+        Ok(Arc::new(arena))
+    }
+
+    fn header(&self, word: usize) -> &AtomicU64 {
+        debug_assert!(word < HEADER / 8);
+        // SAFETY: the mapping is page-aligned and longer than the header; the reference lives no
+        // longer than self, which owns the mapping.
+        unsafe { &*self.base.add(word * 8).cast::<AtomicU64>() }
+    }
+
+    /// Appends one line (without its newline). A full arena counts what it had to leave out.
+    pub fn append(&self, line: &str) {
+        let need = line.len() + 1;
+        let at = self.header(1).fetch_add(need as u64, Ordering::AcqRel) as usize;
+        if at + need > self.len {
+            self.header(1).fetch_sub(need as u64, Ordering::AcqRel);
+            self.header(2).fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        // SAFETY: [at, at+need) was reserved for this writer alone and lies within the mapping.
+        unsafe {
+            std::ptr::copy_nonoverlapping(line.as_ptr(), self.base.add(at), line.len());
+            *self.base.add(at + line.len()) = b'\n';
+        }
+    }
+
+    /// The complete lines from `from` on (start with 0), and where to go on. Lines torn by a
+    /// killed writer are left out.
+    pub fn lines(&self, from: usize) -> (Vec<String>, usize) {
+        let end = (self.header(1).load(Ordering::Acquire) as usize).min(self.len);
+        let from = from.max(HEADER).min(end);
+        // SAFETY: bytes below the published length are mapped; a byte still being written by
+        // another process may read as NUL, which the parser below treats as not there.
+        let bytes = unsafe { std::slice::from_raw_parts(self.base.add(from), end - from) };
+        (lines_of(bytes), end)
+    }
+
+    /// How many records did not fit.
+    pub fn dropped(&self) -> u64 {
+        self.header(2).load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: base and len are exactly what mmap returned; no reference outlives self.
+        unsafe { libc::munmap(self.base.cast(), self.len) };
+    }
+}
+
+/// The lines of a journal file's whole content, header included.
+pub fn read_file(content: &[u8]) -> Vec<String> {
+    if content.len() < HEADER || &content[..8] != MAGIC {
+        return Vec::new();
+    }
+    let mut word = [0u8; 8];
+    word.copy_from_slice(&content[8..16]);
+    let end = (u64::from_le_bytes(word) as usize).clamp(HEADER, content.len());
+    lines_of(&content[HEADER..end])
+}
+
+fn lines_of(bytes: &[u8]) -> Vec<String> {
+    bytes
+        .split(|b| *b == b'\n')
+        .map(|line| {
+            line.iter()
+                .copied()
+                .filter(|b| *b != 0)
+                .collect::<Vec<u8>>()
+        })
+        .filter(|line| !line.is_empty())
+        .filter_map(|line| String::from_utf8(line).ok())
+        .collect()
+}
+
+struct Recorder {
+    arena: Arc<Arena>,
+    pid: i32,
+}
+
+thread_local! {
+    static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
+}
+
+/// Turns the recorder of this thread on (or off with `None`). A process split off by `clone3`
+/// inherits it, and must say its own id with [`set_pid`].
+pub fn install(arena: Option<Arc<Arena>>) {
+    let pid = std::process::id() as i32;
+    RECORDER.with(|r| *r.borrow_mut() = arena.map(|arena| Recorder { arena, pid }));
+}
+
+/// The arena that this thread records into.
+pub fn current() -> Option<Arc<Arena>> {
+    RECORDER.with(|r| r.borrow().as_ref().map(|r| r.arena.clone()))
+}
+
+/// Says under which process id this thread's calls are recorded from now on. Inside a new pid
+/// namespace `getpid` answers 1, so the id comes from the parent.
+pub fn set_pid(pid: i32) {
+    RECORDER.with(|r| {
+        if let Some(recorder) = r.borrow_mut().as_mut() {
+            recorder.pid = pid;
+        }
+    });
+}
+
+/// The process id under which this thread's calls are recorded.
+pub fn pid() -> i32 {
+    RECORDER.with(|r| r.borrow().as_ref().map_or(0, |r| r.pid))
+}
+
+/// Nanoseconds on `CLOCK_MONOTONIC` (read in the vDSO, without a system call).
+pub fn now() -> u64 {
+    let mut t = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `t` is a live timespec; clock_gettime writes only to it.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+pub(super) fn start() -> Option<u64> {
+    RECORDER.with(|r| r.borrow().is_some()).then(now)
+}
+
+pub(super) fn finish(start: u64, call: &str, args: &str, result: Result<i64, Errno>) {
+    let ns = now().saturating_sub(start);
+    RECORDER.with(|r| {
+        if let Some(recorder) = r.borrow().as_ref() {
+            let record = Call {
+                at: start,
+                ns,
+                pid: recorder.pid,
+                call: call.to_string(),
+                args: args.to_string(),
+                returned: result.ok(),
+                errno: result.err().map(|e| format!("{e:?}")),
+            };
+            if let Ok(line) = serde_json::to_string(&record) {
+                recorder.arena.append(&line);
+            }
+        }
+    });
+}
+
+/// Records a call that will not return when it succeeds (`execve`), before it is made.
+pub(super) fn announce(call: &str, args: &str) {
+    RECORDER.with(|r| {
+        if let Some(recorder) = r.borrow().as_ref() {
+            let record = Call {
+                at: now(),
+                ns: 0,
+                pid: recorder.pid,
+                call: call.to_string(),
+                args: args.to_string(),
+                returned: None,
+                errno: None,
+            };
+            if let Ok(line) = serde_json::to_string(&record) {
+                recorder.arena.append(&line);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_back_in_order_and_torn_ones_do_not() {
+        let arena = Arena::anonymous().unwrap();
+        arena.append("one");
+        let (lines, next) = arena.lines(0);
+        assert_eq!(lines, ["one"]);
+        arena.header(1).fetch_add(10, Ordering::AcqRel); // a writer killed after reserving
+        arena.append("two");
+        assert_eq!(arena.lines(next).0, ["two"]);
+    }
+
+    #[test]
+    fn a_full_arena_counts_what_it_leaves_out() {
+        let arena = Arena::anonymous().unwrap();
+        let long = "x".repeat(CAPACITY / 2);
+        arena.append(&long);
+        arena.append(&long);
+        arena.append("fits");
+        assert_eq!(arena.dropped(), 1);
+        assert_eq!(arena.lines(0).0.last().map(String::as_str), Some("fits"));
+    }
+
+    #[test]
+    fn a_file_is_the_journal_on_disk() {
+        let file = tempfile::tempfile().unwrap();
+        let arena = Arena::in_file(&file).unwrap();
+        arena.append("kept");
+        drop(arena);
+        let again = Arena::in_file(&file).unwrap();
+        again.append("appended");
+        assert_eq!(again.lines(0).0, ["kept", "appended"]);
+    }
+}

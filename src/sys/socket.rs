@@ -1,0 +1,133 @@
+//! Socket calls between the processes of one set-up: a pair, bytes, and descriptors over it.
+//!
+//! What it implements: socketpair(2), unix(7) (`SCM_RIGHTS`), cmsg(3).
+//! Interface: [`socketpair`], [`send`], [`recv`], [`send_fd`], [`recv_fd`].
+//! Read next: [`crate::journal::execute`], which uses the pair as its barrier.
+
+use super::{Errno, SysResult, check, reading};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// `int socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, int sv[2])`
+///
+/// Two connected ends that keep message boundaries, closed at execve. See socketpair(2).
+pub fn socketpair() -> SysResult<(OwnedFd, OwnedFd)> {
+    reading(
+        "socketpair",
+        || "AF_UNIX, SOCK_SEQPACKET|SOCK_CLOEXEC, 0".into(),
+        || {
+            nix::sys::socket::socketpair(
+                AddressFamily::Unix,
+                SockType::SeqPacket,
+                None,
+                SockFlag::SOCK_CLOEXEC,
+            )
+        },
+    )
+}
+
+/// `ssize_t send(int fd, const void *buf, size_t len, MSG_NOSIGNAL)`: one message.
+///
+/// Errors: `EPIPE` (the other side has ended; no signal is raised), `EMSGSIZE`. See send(2).
+pub fn send(fd: impl AsFd, message: &[u8]) -> SysResult<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    reading(
+        "send",
+        || format!("{raw}, {} bytes", message.len()),
+        || {
+            // SAFETY: pointer and length describe `message`, live for the call.
+            check(unsafe {
+                libc::send(
+                    raw,
+                    message.as_ptr().cast(),
+                    message.len(),
+                    libc::MSG_NOSIGNAL,
+                )
+            } as i64)
+            .map(drop)
+        },
+    )
+}
+
+/// `ssize_t recv(int fd, void *buf, size_t len, 0)`: waits for one message of at most 64 KiB;
+/// `None` when the other side is gone. See recv(2).
+pub fn recv(fd: impl AsFd) -> SysResult<Option<Vec<u8>>> {
+    let raw = fd.as_fd().as_raw_fd();
+    reading(
+        "recv",
+        || raw.to_string(),
+        || {
+            let mut buffer = vec![0u8; 64 * 1024];
+            // SAFETY: pointer and length describe `buffer`, live for the call.
+            let n = check(
+                unsafe { libc::recv(raw, buffer.as_mut_ptr().cast(), buffer.len(), 0) } as i64,
+            );
+            match n {
+                Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
+                Ok(n) => {
+                    buffer.truncate(n as usize);
+                    Ok(Some(buffer))
+                }
+                Err(e) => Err(e),
+            }
+        },
+    )
+}
+
+/// Sends a descriptor with one byte of data, over any unix socket (`SCM_RIGHTS`).
+/// Errors: `EPIPE`, `ETOOMANYREFS`. See unix(7).
+pub fn send_fd(socket: impl AsFd, fd: impl AsFd) -> SysResult<()> {
+    let (socket, fd) = (socket.as_fd().as_raw_fd(), fd.as_fd().as_raw_fd());
+    reading(
+        "sendmsg",
+        || format!("{socket}, SCM_RIGHTS [{fd}]"),
+        || {
+            let data = [0u8];
+            sendmsg::<()>(
+                socket,
+                &[IoSlice::new(&data)],
+                &[ControlMessage::ScmRights(&[fd])],
+                MsgFlags::MSG_NOSIGNAL,
+                None,
+            )
+            .map(drop)
+        },
+    )
+}
+
+/// Receives a descriptor sent by [`send_fd`] (close-on-exec). `None` when the other side is gone.
+/// Errors: `EBADMSG` (a message without a descriptor). See unix(7).
+pub fn recv_fd(socket: impl AsFd) -> SysResult<Option<OwnedFd>> {
+    let socket = socket.as_fd().as_raw_fd();
+    reading(
+        "recvmsg",
+        || socket.to_string(),
+        || {
+            let mut data = [0u8];
+            let mut space = nix::cmsg_space!([i32; 1]);
+            let mut iov = [IoSliceMut::new(&mut data)];
+            let message = recvmsg::<()>(
+                socket,
+                &mut iov,
+                Some(&mut space),
+                MsgFlags::MSG_CMSG_CLOEXEC,
+            )?;
+            if message.bytes == 0 {
+                return Ok(None);
+            }
+            for control in message.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(fds) = control
+                    && let Some(fd) = fds.first()
+                {
+                    // SAFETY: the kernel has just installed this descriptor for us.
+                    return Ok(Some(unsafe { OwnedFd::from_raw_fd(*fd) }));
+                }
+            }
+            Err(Errno::EBADMSG)
+        },
+    )
+}

@@ -1,0 +1,102 @@
+//! Terminal calls: a pseudo terminal pair, its size, its controlling session.
+//!
+//! What it implements: pty(7), ioctl_tty(2), devpts of the kernel's filesystems documents.
+//! Interface: [`open_ptmx`], [`window_size`], [`set_window_size`], [`set_controlling`].
+//! Read next: `containers::terminal`, which uses them.
+
+use super::{SysResult, check, cstr, reading, state_changing};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+/// Opens the multiplexer `ptmx` (of a devpts instance, or /dev/ptmx) and unlocks its other end:
+/// the pair (master, number N of /dev/pts/N). Errors: `ENOSPC` (kernel.pty.max), `EIO`.
+/// See pts(4), ioctl_tty(2) (`TIOCSPTLCK`, `TIOCGPTN`).
+pub fn open_ptmx(ptmx: &Path) -> SysResult<(OwnedFd, u32)> {
+    let c = cstr("open", ptmx)?;
+    state_changing(
+        "open",
+        || format!("{ptmx:?}, O_RDWR|O_NOCTTY|O_CLOEXEC; TIOCSPTLCK; TIOCGPTN"),
+        || {
+            // SAFETY: `c` is live for the call.
+            let fd = check(unsafe {
+                libc::open(c.as_ptr(), libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)
+            })?;
+            // SAFETY: a descriptor that the kernel has just made for us.
+            let master = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+            let (mut unlock, mut number): (libc::c_int, libc::c_uint) = (0, 0);
+            // SAFETY: both requests take a pointer to an int, live for the call.
+            check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &mut unlock) })?;
+            // SAFETY: as above.
+            check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &mut number) })?;
+            Ok((master, number))
+        },
+    )
+}
+
+/// `int ioctl(int fd, TIOCGPTPEER, int flags)`: the other end of a master, without a path that
+/// could be swapped. Errors: `EIO` (still locked), `EINVAL`. See ioctl_tty(2).
+pub fn open_peer(master: impl AsFd) -> SysResult<OwnedFd> {
+    let raw = master.as_fd().as_raw_fd();
+    reading(
+        "ioctl",
+        || format!("{raw}, TIOCGPTPEER"),
+        || {
+            let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+            // SAFETY: takes an integer and returns a new descriptor.
+            let fd = check(unsafe { libc::ioctl(raw, libc::TIOCGPTPEER, flags) })?;
+            // SAFETY: a descriptor that the kernel has just made for us.
+            Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+        },
+    )
+}
+
+/// `int ioctl(int fd, TIOCGWINSZ, struct winsize *)`: (rows, columns). Errors: `ENOTTY`.
+pub fn window_size(fd: impl AsFd) -> SysResult<(u16, u16)> {
+    let raw = fd.as_fd().as_raw_fd();
+    reading(
+        "ioctl",
+        || format!("{raw}, TIOCGWINSZ"),
+        || {
+            let mut size = libc::winsize {
+                ws_row: 0,
+                ws_col: 0,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            // SAFETY: `size` is live and of the type that the request writes.
+            check(unsafe { libc::ioctl(raw, libc::TIOCGWINSZ, &mut size) })?;
+            Ok((size.ws_row, size.ws_col))
+        },
+    )
+}
+
+/// `int ioctl(int fd, TIOCSWINSZ, const struct winsize *)`: sends SIGWINCH to the foreground group.
+pub fn set_window_size(fd: impl AsFd, rows: u16, columns: u16) -> SysResult<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    state_changing(
+        "ioctl",
+        || format!("{raw}, TIOCSWINSZ, {{{rows}, {columns}}}"),
+        || {
+            let size = libc::winsize {
+                ws_row: rows,
+                ws_col: columns,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            // SAFETY: `size` is live for the call.
+            check(unsafe { libc::ioctl(raw, libc::TIOCSWINSZ, &size) }).map(drop)
+        },
+    )
+}
+
+/// `int ioctl(int fd, TIOCSCTTY, 0)`: the terminal becomes this session's. Errors: `EPERM` (not a
+/// session leader, or it belongs to another session). See ioctl_tty(2).
+pub fn set_controlling(fd: impl AsFd) -> SysResult<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    state_changing(
+        "ioctl",
+        || format!("{raw}, TIOCSCTTY, 0"),
+        // SAFETY: takes an integer.
+        || check(unsafe { libc::ioctl(raw, libc::TIOCSCTTY, 0) }).map(drop),
+    )
+}
