@@ -25,14 +25,14 @@ where
     assert_eq!(again, theirs);
 }
 
-fn without_false(value: Value) -> Value {
+fn without_default(value: Value) -> Value {
     match value {
         Value::Object(map) => map
             .into_iter()
-            .filter(|(_, v)| *v != Value::Bool(false))
-            .map(|(k, v)| (k, without_false(v)))
+            .map(|(k, v)| (k, without_default(v)))
+            .filter(|(_, v)| *v != json!(false) && *v != json!([]) && *v != json!({}))
             .collect(),
-        Value::Array(list) => list.into_iter().map(without_false).collect(),
+        Value::Array(list) => list.into_iter().map(without_default).collect(),
         other => other,
     }
 }
@@ -57,12 +57,12 @@ fn a_full_config_survives_unchanged() {
 #[test]
 fn config_json_agrees_with_oci_spec() {
     both_ways::<Spec, oci_spec::runtime::Spec>(FULL);
-    // Their default writes `false` where we, like Go, leave it out; the rest must be equal.
+    // Their default writes `false` and `[]` where we, like Go, leave it out; the rest must be equal.
     let default = serde_json::to_value(oci_spec::runtime::Spec::default()).unwrap();
     let ours: Spec = serde_json::from_value(default.clone()).unwrap();
     let written = serde_json::to_value(&ours).unwrap();
     serde_json::from_value::<oci_spec::runtime::Spec>(written.clone()).expect("read by them");
-    assert_eq!(without_false(written), without_false(default));
+    assert_eq!(without_default(written), without_default(default));
 }
 
 #[test]
