@@ -14,6 +14,7 @@
 //! Read next: `group.rs`.
 
 pub mod actions;
+pub mod bpf_sim;
 pub mod devices;
 pub mod group;
 pub mod lifecycle;

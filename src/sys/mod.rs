@@ -19,6 +19,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod cred;
 pub mod fs;
 pub mod mount;
