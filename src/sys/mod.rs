@@ -19,6 +19,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod ask;
 pub mod cred;
 pub mod fs;
 pub mod mount;
@@ -26,6 +27,7 @@ pub mod namespace;
 pub mod process;
 pub mod record;
 pub mod socket;
+pub mod statmount;
 pub mod tty;
 
 use std::fmt;

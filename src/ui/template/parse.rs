@@ -63,14 +63,14 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, Trouble> {
     };
     let (nodes, stop) = parser.nodes()?;
     match stop {
-        Stop::End(_) => Ok(nodes),
+        Stop::End => Ok(nodes),
         Stop::Word(at, word) => Err(Trouble::new(at, format!("{{{{{word}}}}} without a block"))),
     }
 }
 
 /// What ended a list of nodes: the end of the text, or `end`, `else`, `else if`.
 enum Stop {
-    End(usize),
+    End,
     Word(usize, &'static str),
 }
 
@@ -95,7 +95,7 @@ impl<'a> Parser<'a> {
             let Some(open) = open else {
                 push_text(&mut nodes, literal);
                 self.at = self.text.len();
-                return Ok((nodes, Stop::End(self.at)));
+                return Ok((nodes, Stop::End));
             };
             self.at += open + 2;
             if self.rest().starts_with("- ") {
@@ -151,7 +151,7 @@ impl<'a> Parser<'a> {
                     return Ok(Node::If(branches, otherwise));
                 }
                 Stop::Word(..) => return Ok(Node::If(branches, Vec::new())),
-                Stop::End(_) => return Err(unended(start, "if")),
+                Stop::End => return Err(unended(start, "if")),
             }
         }
     }
@@ -193,7 +193,7 @@ impl<'a> Parser<'a> {
             Stop::Word(_, "end") => Ok((body, Vec::new())),
             Stop::Word(_, "else") => Ok((body, self.until_end(start, word)?)),
             Stop::Word(at, _) => Err(Trouble::new(at, format!("else if inside {word}"))),
-            Stop::End(_) => Err(unended(start, word)),
+            Stop::End => Err(unended(start, word)),
         }
     }
 
@@ -204,7 +204,7 @@ impl<'a> Parser<'a> {
                 at,
                 format!("{{{{{other}}}}} after {{{{else}}}}"),
             )),
-            (_, Stop::End(_)) => Err(unended(start, word)),
+            (_, Stop::End) => Err(unended(start, word)),
         }
     }
 
