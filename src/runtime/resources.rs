@@ -5,7 +5,7 @@
 //! What it implements: runtime-spec "Control groups", with its conversions for v2.
 //! Interface: [`limits`], [`device_rules`]. Read next: [`crate::cgroups`].
 
-use crate::cgroups::devices::DeviceRule;
+use crate::cgroups::devices::{Access, DeviceKind, DeviceRule};
 use crate::cgroups::limits::{Cpu, CpuMax, Cpuset, Device, Io, IoMax, Memory};
 use crate::cgroups::{Limit, Limits};
 use crate::error::{Error, Kind, Result};
@@ -130,18 +130,15 @@ pub fn device_rules(resources: Option<&Resources>) -> Result<Option<Vec<DeviceRu
     let rule = |d: &crate::spec::runtime::DeviceRule| {
         // Absent and -1 both mean "any".
         let number = |n: Option<i64>| n.filter(|n| *n >= 0).map(|n| n as u32);
-        let access = d.access.clone().unwrap_or_else(|| "rwm".into());
-        if access.chars().any(|c| !"rwm".contains(c)) {
-            return Err(Error::kind(
-                Kind::Usage,
-                format!("the access {access:?} of a device rule is no set of r, w and m"),
-            ));
-        }
-        let kind = d
-            .typ
-            .as_deref()
-            .and_then(|t| t.chars().next())
-            .unwrap_or('a');
+        let access = match d.access.as_deref() {
+            None => Access::ALL,
+            Some(letters) => Access::parse(letters)?,
+        };
+        let kind = match d.typ.as_deref() {
+            None | Some("a") => DeviceKind::All,
+            Some("b") => DeviceKind::Block,
+            Some(_) => DeviceKind::Char,
+        };
         Ok(DeviceRule {
             allow: d.allow,
             kind,

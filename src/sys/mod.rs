@@ -19,6 +19,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod ask;
 pub mod bpf;
 pub mod cred;
 pub mod fs;
@@ -28,6 +29,7 @@ pub mod process;
 pub mod record;
 pub mod signal;
 pub mod socket;
+pub mod statmount;
 pub mod tty;
 
 use std::fmt;
