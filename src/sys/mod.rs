@@ -23,6 +23,7 @@ pub mod cred;
 pub mod fs;
 pub mod mount;
 pub mod namespace;
+pub mod poll;
 pub mod process;
 pub mod record;
 pub mod socket;
