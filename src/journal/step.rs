@@ -114,6 +114,12 @@ impl Fact {
             source: path.display().to_string(),
         }
     }
+    /// The same fact with its value put into other words.
+    #[must_use]
+    pub fn map(mut self, words: impl FnOnce(&str) -> String) -> Fact {
+        self.value = self.value.map(|v| words(&v));
+        self
+    }
     /// Reads a fact from a symbolic link such as /proc/self/ns/pid.
     pub fn from_link(what: impl Into<String>, path: impl AsRef<std::path::Path>) -> Fact {
         let path = path.as_ref();

@@ -256,13 +256,7 @@ impl MountOverlay {
             PathBuf::from(fd.as_raw_fd().to_string())
         });
         let source = Some(Path::new("overlay"));
-        let result = mount::mount(
-            source,
-            &target,
-            Some("overlay"),
-            flags,
-            Some(&text(&names)),
-        );
+        let result = mount::mount(source, &target, Some("overlay"), flags, Some(&text(&names)));
         names.leave()?;
         result
     }
@@ -308,8 +302,9 @@ impl Action for MountOverlay {
             let text = format!("{:?}, {:?}, MS_BIND|MS_REC", self.lowers[0], self.target);
             return vec![Planned::new("mount", text)];
         }
-        let set =
-            |key: &str, path: &Path| Planned::new("fsconfig", format!("{key} ← {}", path.display()));
+        let set = |key: &str, path: &Path| {
+            Planned::new("fsconfig", format!("{key} ← {}", path.display()))
+        };
         let mut calls = vec![Planned::new("fsopen", "\"overlay\"")];
         calls.extend(self.lowers.iter().map(|p| set("lowerdir+", p)));
         calls.extend(self.upper.iter().map(|p| set("upperdir", p)));
@@ -528,9 +523,8 @@ fn is_awkward(path: &Path) -> bool {
 
 /// True in every user namespace but the first, whose map is the identity of all ids.
 fn in_user_namespace() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
-        map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
-    })
+    std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])
 }
 
 fn escape(path: &Path) -> String {
@@ -644,7 +638,10 @@ mod tests {
             find_mount(text, Path::new("/a")).unwrap().super_options,
             "rw,lowerdir=/y"
         );
-        assert_eq!(find_mount(text, Path::new("/a b")).unwrap().options, "ro,relatime");
+        assert_eq!(
+            find_mount(text, Path::new("/a b")).unwrap().options,
+            "ro,relatime"
+        );
         assert!(find_mount(text, Path::new("/b")).is_none());
     }
 }

@@ -319,3 +319,41 @@ pub fn reset_signals() {
         libc::sigprocmask(libc::SIG_SETMASK, &empty, std::ptr::null_mut());
     }
 }
+
+/// Blocks every signal and returns the set, for a loop around [`next_signal`].
+/// See sigprocmask(2).
+pub fn block_all_signals() -> nix::sys::signal::SigSet {
+    let all = nix::sys::signal::SigSet::all();
+    let _ = all.thread_block(); // fails only for a wrong `how`
+    all
+}
+
+/// `int sigwait(const sigset_t *set, int *sig)`: waits for a blocked signal and takes it.
+/// See sigwait(3).
+pub fn next_signal(set: &nix::sys::signal::SigSet) -> i32 {
+    let mut signal = 0;
+    loop {
+        // SAFETY: the set and `signal` are live for the call.
+        let error = unsafe { libc::sigwait(set.as_ref(), &mut signal) };
+        if error == 0 {
+            return signal;
+        }
+    }
+}
+
+/// Closes every descriptor from 3 on except `keep`, which is returned as this process's own.
+///
+/// Only for a process that never returns into code that owns descriptors: it ends with
+/// [`exit_now`]. See close_range(2).
+pub fn keep_only(keep: &OwnedFd) -> OwnedFd {
+    let raw = keep.as_raw_fd() as u32;
+    // SAFETY: the owners of the closed descriptors are never used or dropped again in this
+    // process, which only loops and exits; `keep` stays open.
+    unsafe {
+        if raw > 3 {
+            libc::syscall(libc::SYS_close_range, 3u32, raw - 1, 0u32);
+        }
+        libc::syscall(libc::SYS_close_range, raw + 1, u32::MAX, 0u32);
+        OwnedFd::from_raw_fd(raw as i32)
+    }
+}

@@ -237,6 +237,15 @@ pub fn pid() -> i32 {
     RECORDER.with(|r| r.borrow().as_ref().map_or(0, |r| r.pid))
 }
 
+/// This process's id as the pid namespace of the mounted /proc knows it: after a clone into a new
+/// pid namespace, and before a fresh /proc is mounted, that is the outer one.
+pub fn outer_pid() -> i32 {
+    std::fs::read_link("/proc/self")
+        .ok()
+        .and_then(|p| p.to_str().and_then(|s| s.parse().ok()))
+        .unwrap_or_else(|| std::process::id() as i32)
+}
+
 /// Nanoseconds on `CLOCK_MONOTONIC` (read in the vDSO, without a system call).
 pub fn now() -> u64 {
     let mut t = libc::timespec {

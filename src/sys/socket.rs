@@ -133,6 +133,7 @@ pub fn recv_fd(socket: impl AsFd) -> SysResult<Option<OwnedFd>> {
     )
 }
 
+<<<<<<< HEAD
 /// `socket(AF_UNIX, SOCK_SEQPACKET)`, `bind(path)`, `listen`: a socket in the file system that
 /// keeps message boundaries. The path may be long: pass `/proc/self/fd/N/name` for a directory
 /// descriptor, since `sun_path` holds 108 bytes. Errors: `EADDRINUSE` (it exists), `EACCES`.
@@ -188,3 +189,33 @@ fn seqpacket() -> Result<OwnedFd, Errno> {
         None,
     )
 }
+=======
+/// `int ioctl(int sock, SIOCSIFFLAGS, struct ifreq *)`: brings the network interface `name` of the
+/// caller's network namespace up.
+///
+/// Errors: `ENODEV` (no such interface), `EPERM` (no CAP_NET_ADMIN over the network namespace).
+/// See netdevice(7).
+pub fn set_interface_up(name: &str) -> SysResult<()> {
+    super::state_changing(
+        "ioctl",
+        || format!("SIOCSIFFLAGS, {{{name:?}, IFF_UP|IFF_RUNNING}}"),
+        || {
+            // SAFETY: takes integers.
+            let raw = check(unsafe {
+                libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
+            })?;
+            // SAFETY: a descriptor that the kernel has just made for us.
+            let socket = unsafe { OwnedFd::from_raw_fd(raw as i32) };
+            // SAFETY: ifreq is plain data for which all zeroes is a value.
+            let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+            for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(15)) {
+                *to = from as libc::c_char;
+            }
+            request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+            // SAFETY: `request` is live and of the type that the request reads.
+            check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) })
+                .map(drop)
+        },
+    )
+}
+>>>>>>> main

@@ -145,3 +145,30 @@ impl Drop for Raw {
         let _ = tcsetattr(&self.fd, SetArg::TCSADRAIN, &self.before); // as above
     }
 }
+
+/// `int setpgid(0, 0)`, then `int ioctl(0, TIOCSPGRP, …)`: this process leads a group of its own,
+/// which is the terminal's foreground group, so that Ctrl-C reaches it alone. See
+/// tcsetpgrp(3), setpgid(2).
+pub fn become_foreground() -> SysResult<()> {
+    state_changing(
+        "setpgid",
+        || "0, 0".into(),
+        // SAFETY: takes integers.
+        || check(unsafe { libc::setpgid(0, 0) }).map(drop),
+    )?;
+    state_changing(
+        "ioctl",
+        || "0, TIOCSPGRP, [own group]".into(),
+        || {
+            // A background group that sets the foreground one is stopped by SIGTTOU unless it is
+            // blocked.
+            let mut ttou = nix::sys::signal::SigSet::empty();
+            ttou.add(nix::sys::signal::Signal::SIGTTOU);
+            let _ = ttou.thread_block();
+            // SAFETY: getpid has no arguments; tcsetpgrp takes integers.
+            let result = check(unsafe { libc::tcsetpgrp(0, libc::getpid()) }).map(drop);
+            let _ = ttou.thread_unblock();
+            result
+        },
+    )
+}
