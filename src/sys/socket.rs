@@ -133,7 +133,6 @@ pub fn recv_fd(socket: impl AsFd) -> SysResult<Option<OwnedFd>> {
     )
 }
 
-<<<<<<< HEAD
 /// `socket(AF_UNIX, SOCK_SEQPACKET)`, `bind(path)`, `listen`: a socket in the file system that
 /// keeps message boundaries. The path may be long: pass `/proc/self/fd/N/name` for a directory
 /// descriptor, since `sun_path` holds 108 bytes. Errors: `EADDRINUSE` (it exists), `EACCES`.
@@ -189,7 +188,7 @@ fn seqpacket() -> Result<OwnedFd, Errno> {
         None,
     )
 }
-=======
+
 /// `int ioctl(int sock, SIOCSIFFLAGS, struct ifreq *)`: brings the network interface `name` of the
 /// caller's network namespace up.
 ///
@@ -218,4 +217,3 @@ pub fn set_interface_up(name: &str) -> SysResult<()> {
         },
     )
 }
->>>>>>> main
