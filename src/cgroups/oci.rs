@@ -34,7 +34,8 @@ impl Limits {
                 max: limit(m.limit),
                 low: limit(m.reservation),
                 memory_swap: limit(m.swap),
-                swappiness: m.swappiness,
+                // Docker's clients send -1, as an unsigned number, for "not set".
+                swappiness: m.swappiness.filter(|n| *n <= 200),
                 oom_kill_disable: m.disable_oom_killer.filter(|off| *off),
                 ..Memory::default()
             };
