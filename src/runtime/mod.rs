@@ -168,7 +168,12 @@ pub fn remove(spec: &Spec, host: &Host) -> Result<()> {
         return Ok(());
     };
     match Group::existing(&host.cgroups, &CgroupPath::parse(path)?) {
-        Ok(group) => cgroups::lifecycle::remove(&group, true),
+        Ok(group) => {
+            cgroups::lifecycle::remove(&group, true)?;
+            // The group above is ours too; it goes with its last container.
+            cgroups::lifecycle::prune(&group, "/");
+            Ok(())
+        }
         Err(e) if e.get_kind() == crate::error::Kind::NotFound => Ok(()),
         Err(e) => Err(e),
     }
