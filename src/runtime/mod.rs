@@ -171,7 +171,7 @@ pub fn remove(spec: &Spec, host: &Host) -> Result<()> {
         Ok(group) => {
             cgroups::lifecycle::remove(&group, true)?;
             // The group above is ours too; it goes with its last container.
-            cgroups::lifecycle::prune(&group, "/");
+            cgroups::lifecycle::prune(&group, "glassbox");
             Ok(())
         }
         Err(e) if e.get_kind() == crate::error::Kind::NotFound => Ok(()),
