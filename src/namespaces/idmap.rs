@@ -119,8 +119,10 @@ impl IdMap {
     /// that overlap inside or outside.
     pub fn check(kind: IdKind, maps: &[IdMap]) -> Result<()> {
         let bad = |what: String| {
-            Err(Error::kind(Kind::Usage, format!("bad {} id map: {what}", kind.word()))
-                .topic("user-namespaces"))
+            Err(
+                Error::kind(Kind::Usage, format!("bad {} id map: {what}", kind.word()))
+                    .topic("user-namespaces"),
+            )
         };
         if maps.is_empty() || maps.len() > MAX_LINES {
             return bad(format!(
@@ -136,10 +138,13 @@ impl IdMap {
             if map.inside.checked_add(map.count).is_none()
                 || map.outside.checked_add(map.count).is_none()
             {
-                return bad(format!("the range {map} goes past the largest id, 4294967294"));
+                return bad(format!(
+                    "the range {map} goes past the largest id, 4294967294"
+                ));
             }
-            let overlap =
-                |a: u32, an: u32, b: u32, bn: u32| a < b.saturating_add(bn) && b < a.saturating_add(an);
+            let overlap = |a: u32, an: u32, b: u32, bn: u32| {
+                a < b.saturating_add(bn) && b < a.saturating_add(an)
+            };
             for other in &maps[..i] {
                 if overlap(map.inside, map.count, other.inside, other.count) {
                     return bad(format!("the ranges {other} and {map} overlap inside"));
@@ -285,7 +290,10 @@ mod tests {
         assert_eq!(maps[1].outside_of(65536), None);
         assert_eq!(maps[1].inside_of(165534), Some(65535));
         assert_eq!(IdMap::in_words(&maps), "0→1000, 1…65535→100000…165534");
-        assert_eq!(parse_maps("         0          0 4294967295\n")[0].count, u32::MAX);
+        assert_eq!(
+            parse_maps("         0          0 4294967295\n")[0].count,
+            u32::MAX
+        );
     }
 
     #[test]
@@ -307,7 +315,11 @@ mod tests {
             message("0:1000:0"),
             Err("bad user id map: the range 0:1000:0 is empty".into())
         );
-        assert!(message("0:4294967295:1").unwrap_err().contains("largest id"));
+        assert!(
+            message("0:4294967295:1")
+                .unwrap_err()
+                .contains("largest id")
+        );
         assert!("0".parse::<IdMap>().is_err());
         assert!("0:-1:1".parse::<IdMap>().is_err());
         assert!("0:1:2:3".parse::<IdMap>().is_err());
@@ -331,7 +343,10 @@ mod tests {
         let other = [IdMap::one(0, 1001)];
         assert_eq!(map_writer(IdKind::Uid, &own, &user), MapWriter::Own);
         assert_eq!(map_writer(IdKind::Uid, &other, &user), MapWriter::Program);
-        assert_eq!(map_writer(IdKind::Uid, &other, &root), MapWriter::Privileged);
+        assert_eq!(
+            map_writer(IdKind::Uid, &other, &root),
+            MapWriter::Privileged
+        );
     }
 
     #[test]

@@ -13,9 +13,7 @@ use std::str::FromStr;
 
 /// One of the eight kinds of namespace. The order is that in which a process may best enter them
 /// with [`Kind::ALL`]: the user namespace first, for it gives the capabilities for the others.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// User and group ids, and capabilities (Linux 3.8).
@@ -148,12 +146,15 @@ impl FromStr for Kind {
         Kind::ALL
             .into_iter()
             .find(|k| {
-                k.name() == text || matches!((k, text), (Kind::Mnt, "mount") | (Kind::Net, "network"))
+                k.name() == text
+                    || matches!((k, text), (Kind::Mnt, "mount") | (Kind::Net, "network"))
             })
             .ok_or_else(|| {
-                Error::kind(ErrorKind::Usage, format!("{text:?} is no kind of namespace")).hint(
-                    "the eight kinds are user, mnt, uts, ipc, pid, net, cgroup and time",
+                Error::kind(
+                    ErrorKind::Usage,
+                    format!("{text:?} is no kind of namespace"),
                 )
+                .hint("the eight kinds are user, mnt, uts, ipc, pid, net, cgroup and time")
             })
     }
 }

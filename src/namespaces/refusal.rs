@@ -48,9 +48,7 @@ fn advice(errno: Errno, kinds: &[Kind]) -> Option<String> {
         ),
         Errno::ENOSPC => Some(exhausted(kinds)),
         Errno::EINVAL => missing(kinds).map(|kind| {
-            format!(
-                "this kernel has no {kind} namespaces (/proc/self/ns/{kind} does not exist)"
-            )
+            format!("this kernel has no {kind} namespaces (/proc/self/ns/{kind} does not exist)")
         }),
         Errno::EAGAIN => Some("the limit of processes is reached (ulimit -u, or pids.max)".into()),
         _ => None,

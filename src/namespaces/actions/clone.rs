@@ -43,7 +43,12 @@ impl Action for Clone {
 
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         let cgroup = match self.into_cgroup {
-            Some(name) => Some(scene.fd(name)?.try_clone_to_owned().context("cannot copy the cgroup's descriptor")?),
+            Some(name) => Some(
+                scene
+                    .fd(name)?
+                    .try_clone_to_owned()
+                    .context("cannot copy the cgroup's descriptor")?,
+            ),
             None => None,
         };
         let cloned = sys::clone3(self.flags, cgroup.as_ref())
@@ -68,7 +73,12 @@ impl Action for Clone {
 /// A fact a kind: which namespace of that kind the process `whose` (an id or `self`) is in.
 fn namespace_facts(flags: u64, whose: &str) -> Vec<Fact> {
     Kind::in_flags(flags)
-        .map(|kind| Fact::from_link(format!("{kind} namespace"), format!("/proc/{whose}/ns/{kind}")))
+        .map(|kind| {
+            Fact::from_link(
+                format!("{kind} namespace"),
+                format!("/proc/{whose}/ns/{kind}"),
+            )
+        })
         .collect()
 }
 
@@ -151,7 +161,11 @@ impl Action for SetNs {
         // pid_for_children, as in Unshare: the caller itself stays where it is.
         Kind::in_flags(self.flags)
             .map(|kind| {
-                let file = if kind == Kind::Pid { "pid_for_children" } else { kind.name() };
+                let file = if kind == Kind::Pid {
+                    "pid_for_children"
+                } else {
+                    kind.name()
+                };
                 Fact::from_link(format!("{kind} namespace"), format!("/proc/self/ns/{file}"))
             })
             .collect()

@@ -68,9 +68,12 @@ impl FromStr for Propagation {
         .into_iter()
         .find(|p| p.name() == text || text.strip_prefix('r') == Some(p.name()))
         .ok_or_else(|| {
-            Error::kind(ErrorKind::Usage, format!("{text:?} is no mount propagation"))
-                .hint("private, slave, shared or unchanged")
-                .topic("mount-namespaces")
+            Error::kind(
+                ErrorKind::Usage,
+                format!("{text:?} is no mount propagation"),
+            )
+            .hint("private, slave, shared or unchanged")
+            .topic("mount-namespaces")
         })
     }
 }
@@ -298,7 +301,10 @@ impl Action for MountProc {
     }
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         let link = format!("{}/self", self.planned_target());
-        vec![Fact::from_link(format!("process id in {}", self.planned_target()), link)]
+        vec![Fact::from_link(
+            format!("process id in {}", self.planned_target()),
+            link,
+        )]
     }
 }
 
@@ -308,11 +314,15 @@ mod tests {
 
     #[test]
     fn propagation_is_read_from_the_optional_fields() {
-        let info = |optional: &str| format!("21 1 8:1 / / rw,relatime {optional}- ext4 /dev/sda1 rw\n");
+        let info =
+            |optional: &str| format!("21 1 8:1 / / rw,relatime {optional}- ext4 /dev/sda1 rw\n");
         assert_eq!(root_propagation(&info("")), Some("private"));
         assert_eq!(root_propagation(&info("shared:1 ")), Some("shared"));
         assert_eq!(root_propagation(&info("master:1 ")), Some("slave"));
-        assert_eq!(root_propagation(&info("shared:2 master:1 ")), Some("shared, slave"));
+        assert_eq!(
+            root_propagation(&info("shared:2 master:1 ")),
+            Some("shared, slave")
+        );
         assert_eq!(root_propagation(""), None);
     }
 

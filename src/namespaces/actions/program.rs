@@ -125,9 +125,14 @@ impl Action for DieWithParent {
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
         let signal = libc::SIGKILL as u64;
-        process::prctl("PR_SET_PDEATHSIG, SIGKILL", libc::PR_SET_PDEATHSIG, signal, 0)
-            .context("cannot bind init's life to the parent's")
-            .map(drop)
+        process::prctl(
+            "PR_SET_PDEATHSIG, SIGKILL",
+            libc::PR_SET_PDEATHSIG,
+            signal,
+            0,
+        )
+        .context("cannot bind init's life to the parent's")
+        .map(drop)
     }
 }
 
@@ -224,7 +229,9 @@ fn not_found(name: &OsStr, path: Option<&OsStr>) -> Error {
         return error.hint("the path is looked up inside the container's root");
     }
     let path = path.map_or("/bin:/usr/bin".into(), |p| p.to_string_lossy());
-    error.hint(format!("it is in none of the directories of PATH inside: {path}"))
+    error.hint(format!(
+        "it is in none of the directories of PATH inside: {path}"
+    ))
 }
 
 fn cannot_execute(name: &OsStr, file: &Path, e: sys::SysError) -> Error {
@@ -242,9 +249,12 @@ fn cannot_execute(name: &OsStr, file: &Path, e: sys::SysError) -> Error {
         }
         _ => "see execve(2)",
     };
-    Error::kind(Kind::CannotExecute, format!("cannot execute {:?}", name.to_string_lossy()))
-        .caused_by(e)
-        .hint(hint)
+    Error::kind(
+        Kind::CannotExecute,
+        format!("cannot execute {:?}", name.to_string_lossy()),
+    )
+    .caused_by(e)
+    .hint(hint)
 }
 
 #[cfg(test)]
@@ -259,7 +269,10 @@ mod tests {
             find("sh", Some("/a::/b")),
             [Path::new("/a/sh"), Path::new("./sh"), Path::new("/b/sh")]
         );
-        assert_eq!(find("sh", None), [Path::new("/bin/sh"), Path::new("/usr/bin/sh")]);
+        assert_eq!(
+            find("sh", None),
+            [Path::new("/bin/sh"), Path::new("/usr/bin/sh")]
+        );
         assert!(find("", Some("/bin")).is_empty());
     }
 }
