@@ -110,6 +110,7 @@ pub fn clone3(flags: u64, into_cgroup: Option<&OwnedFd>) -> SysResult<Cloned> {
             // SAFETY: on success the kernel stored a new descriptor there, owned by nobody else.
             Ok(Cloned::Parent {
                 pid: pid as i32,
+                // SAFETY: on success the kernel stored a new descriptor there, owned by nobody else.
                 pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
             })
         }

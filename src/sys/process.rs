@@ -133,7 +133,7 @@ pub fn waitid_any() -> SysResult<Option<(i32, Exit)>> {
 fn exit_of(info: &libc::siginfo_t) -> Option<Exit> {
     // SAFETY: called after a successful waitid, which fills the SIGCHLD member (or leaves zero).
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    (pid != 0).then(|| match info.si_code {
+    (pid != 0).then_some(match info.si_code {
         libc::CLD_EXITED => Exit::Status(status),
         code => Exit::Signal(status, code == libc::CLD_DUMPED),
     })
