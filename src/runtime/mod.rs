@@ -9,7 +9,6 @@
 //! Interface: [`Request`], [`plan()`], [`launch`], [`exec()`], [`remove`].
 //! Read next: `plan.rs`, the order of everything.
 
-mod caps_pending;
 mod devices;
 mod exec;
 mod identity;
