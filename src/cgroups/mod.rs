@@ -14,10 +14,13 @@
 //! Read next: `group.rs`.
 
 pub mod actions;
+pub mod bpf_sim;
+pub mod device_program;
 pub mod devices;
 pub mod group;
 pub mod lifecycle;
 pub mod limits;
+pub mod oci;
 pub mod plan;
 
 pub use group::{CgroupPath, Group, GroupDir};
@@ -28,7 +31,8 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::journal::{Stage, Step};
 use actions::{Attach, CreateGroup, Evacuate, OpenGroup, Who, WriteLimit};
-use devices::{DeviceRule, DeviceRules};
+use device_program::DeviceRules;
+use devices::DeviceRule;
 
 /// The steps that make a group and put a container's init into it.
 #[derive(Debug, Default)]
