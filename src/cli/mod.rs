@@ -32,6 +32,7 @@ macro_rules! commands {
 
 commands! {
     "Stages": ns "ns";
+    "Seeing": inspect "inspect";
 }
 
 fn usage(e: clap::Error) -> Error {
