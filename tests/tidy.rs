@@ -56,7 +56,7 @@ const ROWS: &[Module] = &[
         ..module("images", 3)
     },
     Module {
-        never: &["images", "layers"],
+        never: &["images"],
         ..module("runtime", 3)
     },
     module("registry", 4),
