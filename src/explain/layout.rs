@@ -403,7 +403,11 @@ fn left(name: &str, rest: &str) -> String {
 /// Arguments for the story: a write as `FILE ← VALUE`, the result where it is worth something.
 fn call_text(made: &Made) -> String {
     let args = match (made.call.as_str(), made.args.split_once(", ")) {
-        ("write", Some((file, text))) if !made.args.contains('←') => {
+        ("write", _) if made.args.contains(" ← ") => {
+            let (file, text) = made.args.split_once(" ← ").unwrap_or_default();
+            format!("{} ← {text}", from_the_end(file, 30))
+        }
+        ("write", Some((file, text))) => {
             let file = file.trim_matches('"');
             let text = text.trim_matches('"').replace("\\n", "");
             format!("{} ← {text}", from_the_end(file, 30))

@@ -231,46 +231,29 @@ impl Told {
     /// The call that does what the step is for; the others prepare it (opening the file that is
     /// then written, making the directory that is then mounted on).
     pub fn main_call(&self) -> Option<&Made> {
-        const WEIGHT: &[&str] = &[
-            "execve",
-            "execveat",
-            "clone3",
-            "pivot_root",
-            "seccomp",
-            "unshare",
-            "setns",
-            "bpf",
-            "move_mount",
-            "mount",
-            "umount2",
+        const PREPARING: &[&str] = &[
+            "openat",
+            "openat2",
+            "open_tree",
+            "close",
+            "fsopen",
+            "fsconfig",
+            "fsmount",
             "mount_setattr",
-            "write",
-            "pwrite64",
-            "capset",
-            "sethostname",
-            "setdomainname",
-            "setresuid",
-            "setresgid",
-            "setgroups",
-            "prlimit64",
-            "mknodat",
-            "symlinkat",
-            "mkdirat",
-            "prctl",
+            "fchdir",
+            "chdir",
+            "fchmodat",
+            "fchownat",
+            "umask",
         ];
-        let weight = |m: &Made| {
-            WEIGHT
-                .iter()
-                .position(|w| *w == m.call)
-                .unwrap_or(WEIGHT.len())
-        };
-        self.calls
+        let refused = self
+            .calls
             .iter()
-            .find(|m| m.errno.is_some() && self.error.is_some())
-            .or_else(|| {
-                // The last of the weightiest: several writes end with the one that matters.
-                self.calls.iter().rev().min_by_key(|m| weight(m))
-            })
+            .find(|m| m.errno.is_some() && self.error.is_some());
+        let done = |m: &&Made| !PREPARING.contains(&m.call.as_str());
+        refused
+            .or_else(|| self.calls.iter().rev().find(done))
+            .or(self.calls.last())
     }
 
     /// Whether the step is worth a line of its own in the story even among others of its kind.
