@@ -13,10 +13,12 @@
 //! Read next: `kind.rs`, then `idmap.rs`, then `actions/clone.rs`.
 
 pub mod actions;
+mod foreground;
 mod idmap;
 mod kind;
 mod refusal;
 
+pub use foreground::Foreground;
 pub use idmap::{Caller, IdKind, IdMap, MapWriter, map_writer, parse_maps, subordinate_ranges};
 pub use kind::Kind;
 pub use refusal::{may_administer, refused};

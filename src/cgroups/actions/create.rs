@@ -374,8 +374,12 @@ impl Action for Evacuate {
             .map(|c| format!("-{c}"))
             .collect();
         if !off.is_empty() {
-            sys::fs::write_file(self.from.join("cgroup.subtree_control"), &off.join(" "))
-                .context("another group still uses the controllers")?;
+            let control = self.from.join("cgroup.subtree_control");
+            match sys::fs::write_file(&control, &off.join(" ")) {
+                // Another group below still uses them: the leaf has to stay for its sake.
+                Err(e) if e.errno == Errno::EBUSY => return Ok(()),
+                result => result.with_context(|| format!("cannot write {}", control.display()))?,
+            }
         }
         Self::move_all(&leaf, &self.from)?;
         lifecycle::remove_dir(&leaf)
