@@ -6,8 +6,8 @@
 
 use super::limits::LimitFlags;
 use crate::cgroups::actions::{CreateGroup, WriteLimit};
-use crate::cgroups::{Group, Now, plan_limits};
-use crate::cgroups::{plan::controllers_needed, set_up, stat};
+use crate::cgroups::plan::controllers_needed;
+use crate::cgroups::{Group, LimitWrite, Now, limit_id, plan_limits, set_up, stat};
 use crate::cli::explain_flag::ExplainFlag;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
@@ -103,7 +103,8 @@ pub(super) fn set(args: SetArgs) -> Result<u8> {
         exclusive: false,
         ..CreateGroup::new(&group, controllers_needed(&writes))
     };
-    if enable.dirs.iter().any(|d| d.v2) {
+    let on_v2 = |w: &LimitWrite| enable.dirs.iter().any(|d| d.v2 && w.path.starts_with(&d.dir));
+    if writes.iter().any(on_v2) {
         plan.push(Step::parent(
             Stage::Cgroups,
             "enable-controllers",
@@ -111,10 +112,10 @@ pub(super) fn set(args: SetArgs) -> Result<u8> {
             enable,
         ));
     }
-    for (i, write) in writes.iter().enumerate() {
+    for write in &writes {
         plan.push(Step::parent(
             Stage::Cgroups,
-            format!("limit-{}-{}", i + 1, write.file),
+            limit_id(write, &plan.steps),
             write.why,
             WriteLimit::new(write, true),
         ));

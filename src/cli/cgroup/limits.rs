@@ -76,7 +76,7 @@ impl LimitFlags {
             text.as_deref()
                 .map(parse_size)
                 .transpose()
-                .map_err(|e| e.context(format!("--{flag}")))
+                .map_err(|e| e.context(wrong(flag)))
         };
         let mut limits = Limits::default();
         limits.memory.max = size("memory", &self.memory)?;
@@ -86,11 +86,11 @@ impl LimitFlags {
         limits.memory.memory_swap = size("memory-swap", &self.memory_swap)?;
         limits.memory.oom_group = self.oom_group.then_some(true);
         if let Some(n) = &self.cpus {
-            limits.cpu.max = Some(parse_cpus(n).context("--cpus")?);
+            limits.cpu.max = Some(parse_cpus(n).with_context(|| wrong("cpus"))?);
         }
         if let Some(quota) = &self.cpu_quota {
             limits.cpu.max = Some(CpuMax {
-                quota: parse_count(quota).context("--cpu-quota")?,
+                quota: parse_count(quota).with_context(|| wrong("cpu-quota"))?,
                 period: self.cpu_period.unwrap_or(CpuMax::PERIOD),
             });
         }
@@ -100,20 +100,20 @@ impl LimitFlags {
             text.as_deref()
                 .map(parse_list)
                 .transpose()
-                .map_err(|e| e.context(format!("--{flag}")))
+                .map_err(|e| e.context(wrong(flag)))
         };
         limits.cpuset.cpus = list("cpuset-cpus", &self.cpuset_cpus)?;
         limits.cpuset.mems = list("cpuset-mems", &self.cpuset_mems)?;
         if let Some(n) = &self.pids_limit {
-            limits.pids = Some(parse_count(n).context("--pids-limit")?);
+            limits.pids = Some(parse_count(n).with_context(|| wrong("pids-limit"))?);
         }
         limits.io.weight = self.io_weight.map(IoWeight::Io);
         for text in &self.io_max {
-            let limit = parse_io_max(text, number_of).context("--io-max")?;
+            let limit = parse_io_max(text, number_of).with_context(|| wrong("io-max"))?;
             limits.io.max.push(limit);
         }
         for text in &self.hugetlb {
-            limits.hugetlb.push(parse_hugetlb(text).context("--hugetlb")?);
+            limits.hugetlb.push(parse_hugetlb(text).with_context(|| wrong("hugetlb"))?);
         }
         for text in &self.files {
             let (file, value) = text.split_once('=').ok_or_else(|| {
@@ -124,6 +124,10 @@ impl LimitFlags {
         }
         Ok(limits)
     }
+}
+
+fn wrong(flag: &str) -> String {
+    format!("the value of --{flag} is wrong")
 }
 
 /// The number of the block device at a path.

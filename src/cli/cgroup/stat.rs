@@ -56,16 +56,20 @@ fn text(s: &Stat, colour: bool) -> String {
         let key = styled(format!("{key:<10}"), Style::Strong, colour);
         let _ = write!(out, "\n{key} {value}");
     };
-    let differing: Vec<String> = s
-        .places
+    let mut elsewhere: std::collections::BTreeMap<&str, Vec<&str>> = Default::default();
+    for place in s.places.iter().filter(|p| p.path != s.path) {
+        let trees = elsewhere.entry(&place.path).or_default();
+        trees.push(&place.hierarchy);
+    }
+    let differing: Vec<String> = elsewhere
         .iter()
-        .filter(|p| p.path != s.path)
-        .map(|p| format!("{} {}", p.hierarchy, p.path))
+        .map(|(path, trees)| format!("{path} in {}", trees.join(" ")))
         .collect();
-    let trees: Vec<&str> = s.places.iter().map(|p| p.hierarchy.as_str()).collect();
+    let here = s.places.iter().filter(|p| p.path == s.path);
+    let trees: Vec<&str> = here.map(|p| p.hierarchy.as_str()).collect();
     line("trees", trees.join(" "));
     if !differing.is_empty() {
-        line("elsewhere", differing.join(", "));
+        line("elsewhere", differing.join("; "));
     }
     let mut processes = format!("{} here", s.processes.len());
     if s.processes.len() <= 12 && !s.processes.is_empty() {
