@@ -294,7 +294,7 @@ pub fn remove_dir(dir: &Path) -> Result<()> {
         });
         if let Some(e) = last {
             let busy = pids(group).unwrap_or_default();
-            let error = Error::from(e).context(format!("cannot remove {}", group.display()));
+            let error = Error::new(format!("cannot remove {}", group.display())).caused_by(e);
             return Err(match busy.is_empty() {
                 true => error,
                 false => error.hint(format!(
