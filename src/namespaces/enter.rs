@@ -171,7 +171,9 @@ impl EnterRequest {
         use std::os::unix::fs::MetadataExt;
         let id = |p: &std::path::Path| std::fs::metadata(p).map(|m| (m.dev(), m.ino())).ok();
         if id(path) == id(format!("/proc/self/ns/{kind}").as_ref()) {
-            warnings.push(format!("{show} is the {kind} namespace that we are in already"));
+            warnings.push(format!(
+                "{show} is the {kind} namespace that we are in already"
+            ));
             kinds.clear();
         }
         scene.put_fd(TARGET, file);
@@ -212,7 +214,8 @@ impl EnterRequest {
         };
         match (user, capable) {
             (true, false) => {
-                let why = "The user namespace first: it gives the capabilities to enter the others.";
+                let why =
+                    "The user namespace first: it gives the capabilities to enter the others.";
                 join(Kind::User.flag(), "enter-user", why);
                 if others != 0 {
                     join(others, "enter", "Then the others, in one call.");
@@ -233,7 +236,12 @@ impl EnterRequest {
         if found.kinds.contains(&Kind::Pid) {
             let why = "A process never changes its own pid namespace: a child is born into it.";
             let (flags, into_cgroup) = (0, None);
-            push(Actor::Parent, "fork", why, Box::new(Clone { flags, into_cgroup }));
+            push(
+                Actor::Parent,
+                "fork",
+                why,
+                Box::new(Clone { flags, into_cgroup }),
+            );
             actor = Actor::Init;
         }
         let root = (user && found.has_root && !self.preserve_credentials).then_some(0);
@@ -245,17 +253,36 @@ impl EnterRequest {
             };
             // Forbidden for ever where the namespace's maker had to give setgroups up.
             let clear_groups = gid.is_some() && if user { found.setgroups } else { capable };
-            push(actor, "ids", why, Box::new(SetIds { uid, gid, clear_groups }));
+            push(
+                actor,
+                "ids",
+                why,
+                Box::new(SetIds {
+                    uid,
+                    gid,
+                    clear_groups,
+                }),
+            );
         }
         if let Some(path) = self.workdir.clone() {
-            push(actor, "workdir", "The command starts here.", Box::new(Chdir { path }));
+            push(
+                actor,
+                "workdir",
+                "The command starts here.",
+                Box::new(Chdir { path }),
+            );
         }
         let exec = Exec {
             argv: self.argv.clone(),
             env: self.env.clone(),
             signals: self.signals.clone(),
         };
-        push(actor, "execute", "Inside: this process becomes the command.", Box::new(exec));
+        push(
+            actor,
+            "execute",
+            "Inside: this process becomes the command.",
+            Box::new(exec),
+        );
         plan
     }
 }

@@ -50,7 +50,9 @@ impl Foreground {
     /// Waits until the command has ended: the status to exit with, 128 + n for signal n.
     pub fn wait(&self, child: &Child) -> Result<u8> {
         loop {
-            while let Some(event) = wait_child(&child.pidfd).context("cannot wait for the command")? {
+            while let Some(event) =
+                wait_child(&child.pidfd).context("cannot wait for the command")?
+            {
                 match event {
                     Waited::Ended(exit) => return Ok(exit.code() as u8),
                     Waited::Stopped(_) => self.stop_with(child, false)?,

@@ -69,8 +69,9 @@ pub fn pin(source: &Path, file: &Path) -> Result<Kind> {
 pub fn unpin(file: &Path) -> Result<()> {
     let what = || format!("cannot unpin {}", file.display());
     if !file.exists() {
-        return Err(Error::kind(ErrorKind::NotFound, what())
-            .caused_by(Error::new("there is no such file")));
+        return Err(
+            Error::kind(ErrorKind::NotFound, what()).caused_by(Error::new("there is no such file"))
+        );
     }
     if mounted_namespace(file).is_none() {
         return Err(Error::kind(ErrorKind::Usage, what())

@@ -95,10 +95,22 @@ impl RunRequest {
                 kinds.insert(kind);
             }
         };
-        imply(!self.uid_map.is_empty() || !self.gid_map.is_empty(), Kind::User);
-        imply(self.hostname.is_some() || self.domainname.is_some(), Kind::Uts);
-        imply(self.monotonic.is_some() || self.boottime.is_some(), Kind::Time);
-        imply(self.root.is_some() || self.mount_proc == Some(true), Kind::Mnt);
+        imply(
+            !self.uid_map.is_empty() || !self.gid_map.is_empty(),
+            Kind::User,
+        );
+        imply(
+            self.hostname.is_some() || self.domainname.is_some(),
+            Kind::Uts,
+        );
+        imply(
+            self.monotonic.is_some() || self.boottime.is_some(),
+            Kind::Time,
+        );
+        imply(
+            self.root.is_some() || self.mount_proc == Some(true),
+            Kind::Mnt,
+        );
         kinds
     }
 
@@ -161,7 +173,12 @@ impl RunRequest {
             }
             self.maps_in_place(&mut plan);
         }
-        self.inside(if forks { Actor::Init } else { Actor::Parent }, &kinds, caller, &mut plan);
+        self.inside(
+            if forks { Actor::Init } else { Actor::Parent },
+            &kinds,
+            caller,
+            &mut plan,
+        );
         Ok(plan)
     }
 
@@ -180,8 +197,8 @@ impl RunRequest {
                     .into(),
             );
         }
-        let unchanged = self.propagation == Propagation::Unchanged
-            || self.propagation == Propagation::Shared;
+        let unchanged =
+            self.propagation == Propagation::Unchanged || self.propagation == Propagation::Shared;
         if self.root.is_some() && unchanged {
             plan.warnings.push(format!(
                 "pivot_root refuses a root whose mounts are shared, as they are on most hosts: \
@@ -191,7 +208,8 @@ impl RunRequest {
         }
         let own_group_only = map_writer(IdKind::Gid, &self.gid_map, caller) == MapWriter::Own;
         if own_group_only && self.setgid.is_some_and(|g| !mapped(&self.gid_map, g)) {
-            plan.warnings.push("--setgid names a group that is not mapped".into());
+            plan.warnings
+                .push("--setgid names a group that is not mapped".into());
         }
     }
 
@@ -261,7 +279,10 @@ impl RunRequest {
             push(
                 "clocks",
                 "Clock offsets can only be set while nobody is in the time namespace: make it, set it, enter it.",
-                Box::new(TimeOffsets { monotonic, boottime }),
+                Box::new(TimeOffsets {
+                    monotonic,
+                    boottime,
+                }),
             );
         }
         if let Some(name) = self.hostname.clone() {
@@ -336,7 +357,8 @@ impl RunRequest {
         }
         // setgroups works with CAP_SETGID, unless it had to be given up for the map's sake.
         let denied = !self.gid_map.is_empty()
-            && (!self.forks(caller) || map_writer(IdKind::Gid, &self.gid_map, caller) == MapWriter::Own);
+            && (!self.forks(caller)
+                || map_writer(IdKind::Gid, &self.gid_map, caller) == MapWriter::Own);
         let capable = caller.setgid || !self.gid_map.is_empty();
         let why = if self.setuid.is_some() || self.setgid.is_some() {
             "The command runs as this user of the namespace."

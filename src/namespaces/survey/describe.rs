@@ -8,7 +8,9 @@ impl fmt::Display for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = |n: usize| if n == 1 { "" } else { "s" };
         match self {
-            Keeper::Processes { count } => write!(f, "{count} process{}", if *count == 1 { "" } else { "es" }),
+            Keeper::Processes { count } => {
+                write!(f, "{count} process{}", if *count == 1 { "" } else { "es" })
+            }
             Keeper::Thread { pid, tid, command } => {
                 write!(f, "thread {tid} of {pid} ({})", short(command))
             }
@@ -31,7 +33,10 @@ impl fmt::Display for Keeper {
 /// The program's name alone.
 fn short(command: &str) -> &str {
     let word = command.split(' ').next().unwrap_or(command);
-    word.rsplit('/').next().filter(|w| !w.is_empty()).unwrap_or(word)
+    word.rsplit('/')
+        .next()
+        .filter(|w| !w.is_empty())
+        .unwrap_or(word)
 }
 
 impl Namespace {

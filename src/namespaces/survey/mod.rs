@@ -169,7 +169,9 @@ impl Survey {
 
     /// The namespace of a kind with this id.
     pub fn get(&self, kind: Kind, id: u64) -> Option<&Namespace> {
-        self.namespaces.iter().find(|n| n.kind == kind && n.id == id)
+        self.namespaces
+            .iter()
+            .find(|n| n.kind == kind && n.id == id)
     }
 
     /// The namespaces that this process is in, by kind.

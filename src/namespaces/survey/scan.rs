@@ -294,5 +294,7 @@ impl Scan {
 }
 
 fn read_namespace(path: &Path) -> std::io::Result<Option<(Kind, u64)>> {
-    Ok(std::fs::read_link(path)?.to_str().and_then(Kind::parse_link))
+    Ok(std::fs::read_link(path)?
+        .to_str()
+        .and_then(Kind::parse_link))
 }

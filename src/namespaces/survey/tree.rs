@@ -42,20 +42,24 @@ impl<'a> Trees<'a> {
         let owners = all
             .iter()
             .filter(|n| !is_known(Kind::User, above(n)))
-            .map(|n| grow(n, &|parent| {
-                all.iter()
-                    .filter(|n| parent.kind == Kind::User && above(n) == Some(parent.id))
-                    .collect()
-            }))
+            .map(|n| {
+                grow(n, &|parent| {
+                    all.iter()
+                        .filter(|n| parent.kind == Kind::User && above(n) == Some(parent.id))
+                        .collect()
+                })
+            })
             .collect();
         let pids = all
             .iter()
             .filter(|n| n.kind == Kind::Pid && !is_known(Kind::Pid, n.parent))
-            .map(|n| grow(n, &|parent| {
-                all.iter()
-                    .filter(|n| n.kind == Kind::Pid && n.parent == Some(parent.id))
-                    .collect()
-            }))
+            .map(|n| {
+                grow(n, &|parent| {
+                    all.iter()
+                        .filter(|n| n.kind == Kind::Pid && n.parent == Some(parent.id))
+                        .collect()
+                })
+            })
             .collect();
         Trees { owners, pids }
     }
