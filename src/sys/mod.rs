@@ -25,6 +25,7 @@ pub mod mount;
 pub mod namespace;
 pub mod process;
 pub mod record;
+pub mod seccomp;
 pub mod socket;
 pub mod tty;
 
