@@ -1,1 +1,25 @@
-//! (being written)
+//! Stage 7: containers: a name, a place and a life for what the runtime makes.
+//!
+//! What it does: the engine behind `run`, `ps`, `exec`, `logs` and the others. It needs no daemon:
+//! the state is on disk ([`store`]), under locks that the kernel releases whatever happens to
+//! their holder, and each running container has one small process (`monitor.rs`) that owns its
+//! stdio, its log and its exit status.
+//!
+//! What it implements: decision 5 of the design; the semantics of docker's commands.
+//! Interface: [`Store`] finds containers, [`model`] says what one was created with. Read in this
+//! order: `paths.rs`, `model.rs`, `flags.rs`, `state.rs`, `store.rs`, `attach.rs`, `log.rs`.
+
+pub mod attach;
+pub mod flags;
+pub mod log;
+pub mod model;
+pub mod names;
+pub mod paths;
+pub mod remove;
+pub mod state;
+pub mod store;
+pub mod time;
+
+pub use paths::Paths;
+pub use state::{Phase, Record, Status};
+pub use store::{Container, Store};

@@ -19,15 +19,21 @@
 
 #![allow(unsafe_code)]
 
+pub mod ask;
+pub mod bpf;
 pub mod cred;
 pub mod fs;
 pub mod mount;
 pub mod namespace;
+pub mod poll;
 pub mod process;
 pub mod record;
 pub mod seccomp;
+pub mod signal;
 pub mod socket;
+pub mod statmount;
 pub mod tty;
+pub mod xattr;
 
 use std::fmt;
 

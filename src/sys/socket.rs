@@ -1,13 +1,15 @@
 //! Socket calls between the processes of one set-up: a pair, bytes, and descriptors over it.
 //!
 //! What it implements: socketpair(2), unix(7) (`SCM_RIGHTS`), cmsg(3).
-//! Interface: [`socketpair`], [`send`], [`recv`], [`send_fd`], [`recv_fd`].
+//! Interface: [`socketpair`], [`send`], [`recv`], [`send_fd`], [`recv_fd`]; between processes that
+//! find each other by a path: [`listen`], [`accept`], [`connect`]; [`set_interface_up`],
+//! [`interface_is_up`].
 //! Read next: [`crate::journal::execute`], which uses the pair as its barrier.
 
 use super::{Errno, SysResult, check, reading};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    UnixAddr, recvmsg, sendmsg,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -132,6 +134,62 @@ pub fn recv_fd(socket: impl AsFd) -> SysResult<Option<OwnedFd>> {
     )
 }
 
+/// `socket(AF_UNIX, SOCK_SEQPACKET)`, `bind(path)`, `listen`: a socket in the file system that
+/// keeps message boundaries. The path may be long: pass `/proc/self/fd/N/name` for a directory
+/// descriptor, since `sun_path` holds 108 bytes. Errors: `EADDRINUSE` (it exists), `EACCES`.
+/// See unix(7).
+pub fn listen(path: &std::path::Path) -> SysResult<OwnedFd> {
+    super::state_changing(
+        "bind",
+        || format!("AF_UNIX, {path:?}; listen"),
+        || {
+            let fd = seqpacket()?;
+            nix::sys::socket::bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+            nix::sys::socket::listen(&fd, Backlog::new(64).unwrap_or(Backlog::MAXCONN))?;
+            Ok(fd)
+        },
+    )
+}
+
+/// `int accept4(int fd, …, SOCK_CLOEXEC | SOCK_NONBLOCK)`: `None` when nobody waits (on a
+/// non-blocking socket). See accept(2).
+pub fn accept(listener: impl AsFd) -> SysResult<Option<OwnedFd>> {
+    let raw = listener.as_fd().as_raw_fd();
+    reading(
+        "accept4",
+        || raw.to_string(),
+        || match nix::sys::socket::accept4(raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+            // SAFETY: the kernel has just made this descriptor for us.
+            Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+            Err(Errno::EAGAIN | Errno::ECONNABORTED) => Ok(None),
+            Err(e) => Err(e),
+        },
+    )
+}
+
+/// `int connect(int fd, AF_UNIX path)`. Errors: `ENOENT`, `ECONNREFUSED` (nobody listens any
+/// more), `EACCES`. See connect(2).
+pub fn connect(path: &std::path::Path) -> SysResult<OwnedFd> {
+    reading(
+        "connect",
+        || format!("AF_UNIX, {path:?}"),
+        || {
+            let fd = seqpacket()?;
+            nix::sys::socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+            Ok(fd)
+        },
+    )
+}
+
+fn seqpacket() -> Result<OwnedFd, Errno> {
+    nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+}
+
 /// `int ioctl(int sock, SIOCSIFFLAGS, struct ifreq *)`: brings the network interface `name` of the
 /// caller's network namespace up.
 ///
@@ -142,21 +200,43 @@ pub fn set_interface_up(name: &str) -> SysResult<()> {
         "ioctl",
         || format!("SIOCSIFFLAGS, {{{name:?}, IFF_UP|IFF_RUNNING}}"),
         || {
-            // SAFETY: takes integers.
-            let raw = check(unsafe {
-                libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
-            })?;
-            // SAFETY: a descriptor that the kernel has just made for us.
-            let socket = unsafe { OwnedFd::from_raw_fd(raw as i32) };
-            // SAFETY: ifreq is plain data for which all zeroes is a value.
-            let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-            for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(15)) {
-                *to = from as libc::c_char;
-            }
+            let (socket, mut request) = interface_request(name)?;
             request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
             // SAFETY: `request` is live and of the type that the request reads.
             check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) })
                 .map(drop)
         },
     )
+}
+
+/// `int ioctl(int sock, SIOCGIFFLAGS, struct ifreq *)`: whether the interface `name` of the
+/// caller's network namespace is up. Errors: `ENODEV`. See netdevice(7).
+pub fn interface_is_up(name: &str) -> SysResult<bool> {
+    reading(
+        "ioctl",
+        || format!("SIOCGIFFLAGS, {name:?}"),
+        || {
+            let (socket, mut request) = interface_request(name)?;
+            // SAFETY: `request` is live and of the type that the request fills.
+            check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &mut request) })?;
+            // SAFETY: SIOCGIFFLAGS fills this member of the union.
+            let flags = unsafe { request.ifr_ifru.ifru_flags };
+            Ok(i32::from(flags) & libc::IFF_UP != 0)
+        },
+    )
+}
+
+/// A socket to ask through, and a request that names the interface.
+fn interface_request(name: &str) -> Result<(OwnedFd, libc::ifreq), Errno> {
+    // SAFETY: takes integers.
+    let raw =
+        check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw as i32) };
+    // SAFETY: ifreq is plain data for which all zeroes is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(15)) {
+        *to = from as libc::c_char;
+    }
+    Ok((socket, request))
 }

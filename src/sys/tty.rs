@@ -1,7 +1,7 @@
 //! Terminal calls: a pseudo terminal pair, its size, its controlling session.
 //!
 //! What it implements: pty(7), ioctl_tty(2), devpts of the kernel's filesystems documents.
-//! Interface: [`open_ptmx`], [`window_size`], [`set_window_size`], [`set_controlling`].
+//! Interface: [`open_ptmx`], [`window_size`], [`set_window_size`], [`set_controlling`], [`Raw`].
 //! Read next: `containers::terminal`, which uses them.
 
 use super::{SysResult, check, cstr, reading, state_changing};
@@ -99,6 +99,51 @@ pub fn set_controlling(fd: impl AsFd) -> SysResult<()> {
         // SAFETY: takes an integer.
         || check(unsafe { libc::ioctl(raw, libc::TIOCSCTTY, 0) }).map(drop),
     )
+}
+
+/// A terminal in raw mode: every key goes to the program unseen. Dropping it restores the
+/// settings. See termios(3), `cfmakeraw`.
+#[derive(Debug)]
+pub struct Raw {
+    fd: OwnedFd,
+    before: nix::sys::termios::Termios,
+}
+
+impl Raw {
+    /// Puts the terminal into raw mode. Errors: `ENOTTY`.
+    pub fn enter(fd: impl AsFd) -> SysResult<Raw> {
+        use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+        let fd = fd.as_fd();
+        let own = reading(
+            "dup",
+            || fd.as_raw_fd().to_string(),
+            || nix::unistd::dup(fd),
+        )?;
+        let before = reading("tcgetattr", || fd.as_raw_fd().to_string(), || tcgetattr(fd))?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        reading(
+            "tcsetattr",
+            || format!("{}, TCSADRAIN, raw", fd.as_raw_fd()),
+            || tcsetattr(fd, SetArg::TCSADRAIN, &raw),
+        )?;
+        Ok(Raw { fd: own, before })
+    }
+
+    /// Raw again, after something else (a shell, when this process was stopped) had changed it.
+    pub fn again(&self) {
+        use nix::sys::termios::{SetArg, cfmakeraw, tcsetattr};
+        let mut raw = self.before.clone();
+        cfmakeraw(&mut raw);
+        let _ = tcsetattr(&self.fd, SetArg::TCSADRAIN, &raw); // fails only if the terminal is gone
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        use nix::sys::termios::{SetArg, tcsetattr};
+        let _ = tcsetattr(&self.fd, SetArg::TCSADRAIN, &self.before); // as above
+    }
 }
 
 /// `int setpgid(0, 0)`, then `int ioctl(0, TIOCSPGRP, …)`: this process leads a group of its own,

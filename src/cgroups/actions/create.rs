@@ -1,0 +1,370 @@
+//! Making a group: a directory in each tree, and on v2 the controllers that reach it.
+//!
+//! What it implements: the kernel's admin-guide/cgroup-v2.rst ("Enabling and Disabling", "Top-down
+//! Constraint", "No Internal Process Constraint"), cgroup-v1/cpusets.rst (a new group is empty).
+//! Interface: [`CreateGroup`], [`Evacuate`]. Read next: `../lifecycle.rs`.
+
+use crate::cgroups::group::{Group, GroupDir};
+use crate::cgroups::lifecycle;
+use crate::error::{Context, Error, Kind, Result};
+use crate::journal::{Action, Fact, Planned, Scene};
+use crate::sys::{self, Errno, fs::CWD};
+use std::path::{Path, PathBuf};
+
+/// The leaf that [`Evacuate`] moves a group's processes to.
+pub const LEAF: &str = "glassbox-leaf";
+
+/// Makes the group in every tree that this caller may use, and on v2 enables controllers for it in
+/// every group above.
+#[derive(Debug, Clone)]
+pub struct CreateGroup {
+    /// The group's path, for messages.
+    pub path: String,
+    /// Where to make it.
+    pub dirs: Vec<GroupDir>,
+    /// Controllers that must be enabled on v2; the others that can be are, so that their use is
+    /// counted, but may fail to.
+    pub required: Vec<String>,
+    /// A group that exists already is an error, not adopted.
+    pub exclusive: bool,
+}
+
+impl CreateGroup {
+    /// In all usable trees of `group`.
+    pub fn new(group: &Group, required: Vec<String>) -> CreateGroup {
+        CreateGroup {
+            path: group.path.to_string(),
+            dirs: group.usable().cloned().collect(),
+            required,
+            exclusive: true,
+        }
+    }
+
+    fn key(&self) -> String {
+        format!("cgroup.created {}", self.path)
+    }
+
+    fn make(&self, dir: &GroupDir, scene: &mut Scene) -> Result<()> {
+        let mut steps: Vec<&Path> = dir
+            .dir
+            .ancestors()
+            .take_while(|a| *a != dir.mount)
+            .collect();
+        steps.reverse();
+        for (i, step) in steps.iter().enumerate() {
+            let above = step.parent().unwrap_or(&dir.mount);
+            let last = i + 1 == steps.len();
+            if dir.v2 {
+                self.enable(above, &dir.available)?;
+            }
+            // A group above that somebody else removes right now is made again.
+            if !last && step.is_dir() {
+                continue;
+            }
+            match sys::fs::mkdirat(CWD, step, 0o755) {
+                Ok(()) => {
+                    let key = self.key();
+                    let list = scene.get(&key).unwrap_or_default().to_string();
+                    scene.put(key, format!("{list}{}\n", step.display()));
+                }
+                Err(e) if e.errno == Errno::EEXIST && (!last || !self.exclusive) => {}
+                Err(e) if e.errno == Errno::EEXIST => {
+                    return Err(Error::kind(
+                        Kind::Conflict,
+                        format!("the cgroup {} exists already", self.path),
+                    )
+                    .caused_by(e)
+                    .hint(format!("remove it with `glassbox cgroup rm {}`", self.path)));
+                }
+                Err(e) => return Err(self.explain_mkdir(e, above)),
+            }
+            if dir.available.iter().any(|c| c == "cpuset") && !dir.v2 {
+                inherit_cpuset(above, step)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn explain_mkdir(&self, e: sys::SysError, above: &Path) -> Error {
+        let hint = match e.errno {
+            Errno::EAGAIN => format!(
+                "a group above allows no more groups or levels: see cgroup.max.descendants and \
+                 cgroup.max.depth from {} up",
+                above.display()
+            ),
+            Errno::EACCES | Errno::EPERM => {
+                format!("{} is not delegated to this user", above.display())
+            }
+            Errno::EROFS => "the cgroup file system is mounted read-only".to_string(),
+            Errno::ENOENT => "somebody removed a group above meanwhile: try again".to_string(),
+            _ => return Error::from(e).context(format!("cannot make the cgroup {}", self.path)),
+        };
+        Error::new(format!("cannot make the cgroup {}", self.path))
+            .caused_by(e)
+            .hint(hint)
+            .topic("cgroups")
+    }
+
+    /// Lets the groups below `above` have controllers: `+memory +pids` into its
+    /// cgroup.subtree_control.
+    fn enable(&self, above: &Path, wanted: &[String]) -> Result<()> {
+        let control = above.join("cgroup.subtree_control");
+        let words = |file: &str| {
+            std::fs::read_to_string(above.join(file))
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_string)
+                .collect::<Vec<_>>()
+        };
+        let (have, on) = (words("cgroup.controllers"), words("cgroup.subtree_control"));
+        let off: Vec<&String> = wanted
+            .iter()
+            .filter(|c| have.contains(c) && !on.contains(c))
+            .collect();
+        if off.is_empty() {
+            return Ok(());
+        }
+        let all: Vec<String> = off.iter().map(|c| format!("+{c}")).collect();
+        if sys::fs::write_file(&control, &all.join(" ")).is_ok() {
+            return Ok(());
+        }
+        // Together they take effect or fail as one; alone it shows which cannot be had.
+        for name in off {
+            match sys::fs::write_file(&control, &format!("+{name}")) {
+                Err(e) if self.required.contains(name) => return Err(not_enabled(e, name, above)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_enabled(e: sys::SysError, controller: &str, above: &Path) -> Error {
+    let hint = match e.errno {
+        Errno::EBUSY => format!(
+            "{} holds processes itself, and such a group cannot pass controllers on: move them \
+             into a group below it",
+            above.display()
+        ),
+        Errno::EACCES | Errno::EPERM => format!(
+            "as root: echo +{controller} > {}/cgroup.subtree_control",
+            above.display()
+        ),
+        Errno::EINVAL if controller == "cpu" => {
+            "realtime processes outside the root group keep the cpu controller off".to_string()
+        }
+        _ => format!("see {}/cgroup.controllers", above.display()),
+    };
+    Error::kind(
+        Kind::Unsupported,
+        format!(
+            "cannot enable the {controller} controller below {}",
+            above.display()
+        ),
+    )
+    .caused_by(e)
+    .hint(hint)
+    .topic("cgroups")
+}
+
+/// v1: a new cpuset group is empty, and no process can enter it before it has processors and
+/// memory nodes.
+fn inherit_cpuset(above: &Path, group: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let of = |dir: &Path| std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+        if of(group).trim().is_empty() {
+            let parents = of(above);
+            sys::fs::write_file(group.join(file), parents.trim())
+                .with_context(|| format!("cannot give {} the {file} above it", group.display()))?;
+        }
+    }
+    Ok(())
+}
+
+impl Action for CreateGroup {
+    fn calls(&self) -> Vec<Planned> {
+        let mut calls = Vec::new();
+        for dir in &self.dirs {
+            for step in &dir.missing {
+                if dir.v2 && !dir.available.is_empty() {
+                    let above = step.parent().unwrap_or(&dir.mount);
+                    let on: Vec<String> = dir.available.iter().map(|c| format!("+{c}")).collect();
+                    calls.push(Planned::new(
+                        "write",
+                        format!(
+                            "{}/cgroup.subtree_control ← {}",
+                            above.display(),
+                            on.join(" ")
+                        ),
+                    ));
+                }
+                calls.push(Planned::new("mkdirat", format!("{step:?}, 0755")));
+            }
+        }
+        calls
+    }
+
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        for dir in &self.dirs {
+            self.make(dir, scene)?;
+        }
+        Ok(())
+    }
+
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        let there: Vec<&str> = self
+            .dirs
+            .iter()
+            .filter(|d| d.dir.is_dir())
+            .map(|d| d.hierarchy.as_str())
+            .collect();
+        let mut facts = vec![Fact {
+            what: format!("trees that have {}", self.path),
+            value: Ok(there.join(" ")),
+            source: self
+                .dirs
+                .first()
+                .map_or(String::new(), |d| d.dir.display().to_string()),
+        }];
+        if let Some(dir) = self.dirs.iter().find(|d| d.v2 && d.dir.is_dir()) {
+            facts.push(Fact::from_file(
+                "cgroup.controllers",
+                dir.dir.join("cgroup.controllers"),
+            ));
+        }
+        facts
+    }
+
+    fn expected(&self) -> Option<String> {
+        let names: Vec<&str> = self.dirs.iter().map(|d| d.hierarchy.as_str()).collect();
+        Some(names.join(" "))
+    }
+
+    fn undo(&self, scene: &mut Scene) -> Result<()> {
+        let created: Vec<PathBuf> = scene
+            .get(&self.key())
+            .unwrap_or_default()
+            .lines()
+            .map(PathBuf::from)
+            .collect();
+        scene.put(self.key(), "");
+        let mut failures = Vec::new();
+        for dir in created.iter().rev() {
+            let whole = self.dirs.iter().any(|d| d.dir == *dir);
+            let result = if whole {
+                lifecycle::kill_dir(dir).and_then(|()| lifecycle::remove_dir(dir))
+            } else {
+                // A group on the way may hold somebody else's by now.
+                match sys::fs::unlinkat(CWD, dir, libc::AT_REMOVEDIR) {
+                    Err(e)
+                        if !matches!(e.errno, Errno::EBUSY | Errno::ENOENT | Errno::ENOTEMPTY) =>
+                    {
+                        Err(e.into())
+                    }
+                    _ => Ok(()),
+                }
+            };
+            failures.extend(result.err());
+        }
+        Error::join(format!("cannot remove the cgroup {}", self.path), failures)
+    }
+}
+
+/// v2: moves all processes of a group into a leaf below it. A group that holds processes cannot
+/// pass controllers on ("no internal process constraint"), and a delegated scope begins with the
+/// caller's own processes in it.
+#[derive(Debug, Clone)]
+pub struct Evacuate {
+    /// The group's directory.
+    pub from: PathBuf,
+}
+
+impl Evacuate {
+    /// Needed when the new group lies right in the caller's own group, which holds the caller and
+    /// is not the root.
+    pub fn if_needed(group: &Group) -> Option<Evacuate> {
+        let dir = group.usable().find(|d| d.v2)?;
+        let above = dir.missing.first()?.parent()?;
+        let inner = above.join("cgroup.type").exists();
+        let busy = inner
+            && std::fs::read_to_string(above.join("cgroup.procs")).is_ok_and(|t| {
+                let me = std::process::id();
+                t.lines().any(|l| l.parse() == Ok(me))
+            });
+        busy.then(|| Evacuate {
+            from: above.to_path_buf(),
+        })
+    }
+
+    fn move_all(from: &Path, to: &Path) -> Result<()> {
+        // A process may fork meanwhile: again until none is left.
+        for _ in 0..16 {
+            let pids = lifecycle::pids(from)?;
+            if pids.is_empty() {
+                break;
+            }
+            for pid in pids {
+                match sys::fs::write_file(to.join("cgroup.procs"), &pid.to_string()) {
+                    Err(e) if e.errno == Errno::ESRCH => {}
+                    result => result.with_context(|| {
+                        format!("cannot move process {pid} to {}", to.display())
+                    })?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Action for Evacuate {
+    fn calls(&self) -> Vec<Planned> {
+        let leaf = self.from.join(LEAF);
+        vec![
+            Planned::new("mkdirat", format!("{leaf:?}, 0755")),
+            Planned::new(
+                "write",
+                format!("{}/cgroup.procs ← each process", leaf.display()),
+            ),
+        ]
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        let leaf = self.from.join(LEAF);
+        match sys::fs::mkdirat(CWD, &leaf, 0o755) {
+            Err(e) if e.errno == Errno::EEXIST => {}
+            result => result.with_context(|| format!("cannot make {}", leaf.display()))?,
+        }
+        Self::move_all(&self.from, &leaf)
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        let file = self.from.join("cgroup.procs");
+        vec![Fact {
+            what: "processes in the group itself".into(),
+            value: lifecycle::pids(&self.from)
+                .map(|p| p.len().to_string())
+                .map_err(|e| format!("{e:#}")),
+            source: file.display().to_string(),
+        }]
+    }
+    fn expected(&self) -> Option<String> {
+        Some("0".into())
+    }
+    fn undo(&self, _: &mut Scene) -> Result<()> {
+        let leaf = self.from.join(LEAF);
+        if !leaf.is_dir() {
+            return Ok(());
+        }
+        // Processes may come back only once no controllers are passed on.
+        let on = std::fs::read_to_string(self.from.join("cgroup.subtree_control"));
+        let off: Vec<String> = on
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(|c| format!("-{c}"))
+            .collect();
+        if !off.is_empty() {
+            sys::fs::write_file(self.from.join("cgroup.subtree_control"), &off.join(" "))
+                .context("another group still uses the controllers")?;
+        }
+        Self::move_all(&leaf, &self.from)?;
+        lifecycle::remove_dir(&leaf)
+    }
+}

@@ -1,0 +1,227 @@
+//! A container on disk: two small files, written whole or not at all.
+//!
+//! What it does: `container.json` ([`Record`]) is written when the container is created and
+//! changes only by `rename`; `status.json` ([`Status`]) says what became of it. Both are replaced
+//! atomically: written beside, flushed where a loss would lose a container, renamed over. So a
+//! process killed at any moment leaves the old file or the new one.
+//!
+//! What the status says about a *running* container is only a hint: it is true while the monitor
+//! that wrote it holds its lock, which the kernel releases whatever kills it; `reconcile.rs` puts
+//! the two together.
+//! Interface: [`Record`], [`Status`], [`Phase`], [`write_atomically`]. Read next: `store.rs`.
+
+use super::model::{Config, HostConfig};
+use super::time::Time;
+use crate::error::{Context, Result};
+use crate::sys;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// What a container is, from its creation on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Record {
+    /// 64 hex digits.
+    pub id: String,
+    /// Without a slash before it.
+    pub name: String,
+    /// When it was created.
+    pub created: Time,
+    /// The image's id (`sha256:…`): the digest of its configuration.
+    pub image_id: String,
+    /// `linux/amd64`
+    #[serde(default)]
+    pub platform: String,
+    /// What it runs: image and command line merged.
+    pub config: Config,
+    /// How it is tied to this host.
+    pub host_config: HostConfig,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It has never run.
+    #[default]
+    Created,
+    /// Its program runs.
+    Running,
+    /// It runs, and every process of it is frozen.
+    Paused,
+    /// It ended, and its restart policy will start it again.
+    Restarting,
+    /// Its program has ended.
+    Exited,
+    /// It is being removed.
+    Removing,
+}
+
+impl Phase {
+    /// Docker's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Created => "created",
+            Phase::Running => "running",
+            Phase::Paused => "paused",
+            Phase::Restarting => "restarting",
+            Phase::Exited => "exited",
+            Phase::Removing => "removing",
+        }
+    }
+    /// A monitor takes care of it.
+    pub fn is_live(self) -> bool {
+        matches!(self, Phase::Running | Phase::Paused | Phase::Restarting)
+    }
+}
+
+/// What became of a container.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Status {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Its first process, as this host numbers it; 0 when it does not run.
+    pub pid: i32,
+    /// That process's start time in clock ticks since boot: with the pid it names one process for
+    /// ever.
+    pub pid_start: u64,
+    /// The monitor's process id; 0 when there is none.
+    pub monitor: i32,
+    /// The status that the program ended with; 128 + n for signal n.
+    pub exit_code: i32,
+    /// The out-of-memory killer ended one of its processes.
+    #[serde(rename = "OOMKilled")]
+    pub oom_killed: bool,
+    /// Why it could not start, or why its end is not known.
+    pub error: String,
+    /// When its program was started last.
+    pub started_at: Time,
+    /// When it ended last.
+    pub finished_at: Time,
+    /// How often the restart policy started it again.
+    pub restart_count: u32,
+    /// A user stopped it, so `unless-stopped` leaves it alone.
+    pub stopped: bool,
+}
+
+impl Status {
+    /// Docker's STATUS column: `Up 3 minutes (Paused)`, `Exited (0) 2 hours ago`, `Created`.
+    pub fn describe(&self) -> String {
+        let human = super::time::human;
+        match self.phase {
+            Phase::Created => "Created".into(),
+            Phase::Running => format!("Up {}", human(self.started_at.age())),
+            Phase::Paused => format!("Up {} (Paused)", human(self.started_at.age())),
+            Phase::Restarting => format!(
+                "Restarting ({}) {} ago",
+                self.exit_code,
+                human(self.finished_at.age())
+            ),
+            Phase::Exited => format!(
+                "Exited ({}) {} ago",
+                self.exit_code,
+                human(self.finished_at.age())
+            ),
+            Phase::Removing => "Removal In Progress".into(),
+        }
+    }
+}
+
+/// Replaces a file by `text`: whoever reads it sees the old content or the new, never a part.
+/// With `durable` it is on the disk when this returns, so that a power cut cannot take it back.
+pub fn write_atomically(path: &Path, text: &str, mode: u32, durable: bool) -> Result<()> {
+    let what = || format!("cannot write {}", path.display());
+    let beside = path.with_extension(format!("new-{}", std::process::id()));
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC;
+    let write = || -> sys::SysResult<()> {
+        let file = sys::fs::open(&beside, flags, mode)?;
+        sys::fs::write(&file, &beside, text)?;
+        if durable {
+            sys::poll::fsync(&file)?;
+        }
+        sys::fs::renameat2(sys::fs::CWD, &beside, sys::fs::CWD, path, 0)
+    };
+    write()
+        .map_err(|e| {
+            let _ = sys::fs::unlinkat(sys::fs::CWD, &beside, 0); // may not exist
+            e
+        })
+        .with_context(what)?;
+    if durable && let Some(dir) = path.parent() {
+        sync_directory(dir)?;
+    }
+    Ok(())
+}
+
+/// Flushes a directory's entries.
+pub fn sync_directory(dir: &Path) -> Result<()> {
+    let what = || format!("cannot flush {}", dir.display());
+    let fd = sys::fs::open(dir, libc::O_RDONLY | libc::O_DIRECTORY, 0).with_context(what)?;
+    sys::poll::fsync(&fd).with_context(what)
+}
+
+/// Reads a JSON file. `None` when it does not exist.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is damaged", path.display()))
+            .map(Some),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// A value as the JSON that is stored: indented, with a newline at the end.
+pub fn to_json(value: &impl Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// The start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); `None`
+/// when it does not exist or is a zombie. See proc_pid_stat(5).
+pub fn process_start(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses and may hold anything, so count from its end.
+    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
+    if matches!(fields.first(), Some(&"Z" | &"X")) {
+        return None;
+    }
+    fields.get(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("status.json");
+        assert!(read_json::<Status>(&path).unwrap().is_none());
+        for code in [1, 2] {
+            let status = Status {
+                exit_code: code,
+                phase: Phase::Exited,
+                ..Status::default()
+            };
+            write_atomically(&path, &to_json(&status).unwrap(), 0o600, true).unwrap();
+            assert_eq!(read_json::<Status>(&path).unwrap().unwrap(), status);
+        }
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "nothing lies beside"
+        );
+        std::fs::write(&path, "{").unwrap();
+        let e = read_json::<Status>(&path).unwrap_err();
+        assert!(e.message().contains("is damaged"), "{e:?}");
+    }
+
+    #[test]
+    fn a_process_is_named_by_pid_and_start() {
+        assert!(process_start(std::process::id() as i32).is_some());
+        assert_eq!(process_start(i32::MAX), None);
+    }
+}

