@@ -10,6 +10,7 @@
 //! order: `paths.rs`, `model.rs`, `flags.rs`, `state.rs`, `store.rs`, `attach.rs`, `log.rs`.
 
 pub mod attach;
+pub mod config;
 pub mod flags;
 pub mod log;
 pub mod model;
