@@ -70,8 +70,21 @@ pub fn whole_tree() -> clap::Command {
     for entry in COMMANDS {
         top = top.subcommand((entry.build)());
     }
-    let _ = COMMANDS.iter().map(|c| c.group).count();
-    top
+    top.after_help(overview())
+}
+
+/// The subcommands by group, a line each.
+fn overview() -> String {
+    let mut text = String::new();
+    let mut group = "";
+    for entry in COMMANDS {
+        if entry.group != group {
+            group = entry.group;
+            text += &format!("{}{group}:", if text.is_empty() { "" } else { "\n" });
+        }
+        text += &format!(" {}", entry.name);
+    }
+    text
 }
 
 /// Help and version go to stdout with status 0; a wrong command line to stderr with status 125.

@@ -1,1 +1,175 @@
-//! (being written)
+//! The container runtime: an OCI bundle becomes a running program inside its walls.
+//!
+//! What it does: takes a config.json and nothing else (it knows no images), makes the plan of the
+//! set-up, carries it out, and hands back the process. [`launch`] creates and starts in one go,
+//! [`exec()`] runs a further program in a container, [`remove`] clears away what the kernel still
+//! holds of one.
+//!
+//! What it implements: OCI runtime-spec 1.2 and 1.3, for Linux.
+//! Interface: [`Request`], [`plan()`], [`launch`], [`exec()`], [`remove`].
+//! Read next: `plan.rs`, the order of everything.
+
+mod caps_pending;
+mod devices;
+mod exec;
+mod identity;
+mod mount;
+mod options;
+mod plan;
+mod privileges;
+mod program;
+mod reaper;
+mod resources;
+mod rootfs;
+mod session;
+mod terminal;
+
+pub use exec::{ExecRequest, exec, plan_exec};
+pub use plan::plan;
+
+use crate::cgroups::{self, CgroupPath, Group};
+use crate::error::{Context, Result};
+use crate::host::Host;
+use crate::journal::{self, Plan, Scene, Watch, execute};
+use crate::spec::runtime::Spec;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// The annotation that asks for a small init as PID 1 (`docker run --init`), value `true`.
+pub const INIT_ANNOTATION: &str = "glassbox.init";
+
+/// Where the standard streams of the program come from.
+#[derive(Debug)]
+pub enum Stdio {
+    /// The caller's own.
+    Inherit,
+    /// These.
+    Fds {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A new terminal; [`Launched::terminal`] is its outer end. `process.terminal` must be true.
+    Terminal,
+}
+
+/// A container to be made.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Its id: names the cgroup when the document does not.
+    pub id: &'a str,
+    /// config.json.
+    pub spec: &'a Spec,
+    /// The directory that relative paths in it begin at.
+    pub bundle: &'a Path,
+    /// What this host allows.
+    pub host: &'a Host,
+    /// Where its cgroup lies, as [`group_of`] finds it; `None` runs it without one.
+    pub group: Option<Group>,
+    /// The program's streams.
+    pub stdio: Stdio,
+}
+
+/// A program that runs inside a container. The caller is its parent, and reaps it.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its process id, as the caller sees it.
+    pub pid: i32,
+    /// Refers to it safely.
+    pub pidfd: OwnedFd,
+    /// The outer end of its terminal, if it has one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Makes the container and starts its program; the program is running when this returns.
+///
+/// The process must be single-threaded (it is cloned), and the recorder, if any, already
+/// installed. `extra` steps go before the container's own: what a caller does for it on disk.
+/// Errors: the first step that failed, after everything was undone.
+pub fn launch(
+    mut request: Request<'_>,
+    extra: Plan,
+    watch: &mut dyn Watch,
+    options: &journal::Options,
+) -> Result<Launched> {
+    let mut plan = plan(&request)?;
+    plan.steps.splice(0..0, extra.steps);
+    let mut scene = Scene::new();
+    put_streams(
+        &mut scene,
+        std::mem::replace(&mut request.stdio, Stdio::Inherit),
+    );
+    run(&plan, scene, watch, options)
+}
+
+/// Carries a plan out to the running program; undoes all of it on failure.
+fn run(
+    plan: &Plan,
+    mut scene: Scene,
+    watch: &mut dyn Watch,
+    options: &journal::Options,
+) -> Result<Launched> {
+    let mut running = journal::execute(plan, &mut scene, watch, options)?;
+    if let Err(error) = running.finish(&mut scene, watch) {
+        return Err(match execute::undo(plan, &mut scene) {
+            Ok(()) => error,
+            Err(more) => error.hint(format!("and the clean-up failed too: {more:#}")),
+        });
+    }
+    let terminal = scene.take_fd(terminal::MASTER);
+    let child = scene.child.take().context("the plan has no clone step")?;
+    Ok(Launched {
+        pid: child.pid,
+        pidfd: child.pidfd,
+        terminal,
+    })
+}
+
+fn put_streams(scene: &mut Scene, stdio: Stdio) {
+    if let Stdio::Fds {
+        stdin,
+        stdout,
+        stderr,
+    } = stdio
+    {
+        for (name, fd) in terminal::STREAMS.into_iter().zip([stdin, stdout, stderr]) {
+            scene.put_fd(name, fd);
+        }
+    }
+}
+
+/// The cgroup of a container, or `None` where it can have none: an ordinary user's on a host that
+/// delegates nothing, who asked for no limit either. Errors: a limit was asked for that cannot be
+/// had.
+pub fn group_of(spec: &Spec, host: &Host) -> Result<Option<Group>> {
+    let Some(linux) = &spec.linux else {
+        return Ok(None);
+    };
+    let Some(path) = linux.cgroups_path.as_deref() else {
+        return Ok(None);
+    };
+    let group = Group::locate(&host.cgroups, &CgroupPath::parse(path)?)?;
+    let limits = resources::limits(linux.resources.as_ref())?;
+    match group.require_usable() {
+        Err(_) if host.rootless && limits.is_empty() => Ok(None),
+        Err(e) => Err(e),
+        Ok(()) => Ok(Some(group)),
+    }
+}
+
+/// Clears away what the kernel still holds of a container: kills what runs in its cgroup and
+/// removes the cgroup. Idempotent: what is gone already is no error. Its mounts and namespaces
+/// went with its last process.
+pub fn remove(spec: &Spec, host: &Host) -> Result<()> {
+    let Some(path) = spec.linux.as_ref().and_then(|l| l.cgroups_path.as_deref()) else {
+        return Ok(());
+    };
+    match Group::existing(&host.cgroups, &CgroupPath::parse(path)?) {
+        Ok(group) => cgroups::lifecycle::remove(&group, true),
+        Err(e) if e.get_kind() == crate::error::Kind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}

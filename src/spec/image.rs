@@ -226,6 +226,31 @@ document! {
     }
 }
 
+impl Index {
+    /// An index of these entries.
+    pub fn new(manifests: Vec<Descriptor>) -> Index {
+        Index {
+            schema_version: 2,
+            media_type: Some(media_type::INDEX.into()),
+            manifests,
+            ..Index::default()
+        }
+    }
+}
+
+impl Manifest {
+    /// The manifest of an image with this configuration and these layers, lowest first.
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Manifest {
+        Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::MANIFEST.into()),
+            config,
+            layers,
+            ..Manifest::default()
+        }
+    }
+}
+
 document! {
     /// An image's configuration: where it runs, how it starts, what it is made of.
     pub struct ImageConfig {

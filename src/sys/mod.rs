@@ -19,6 +19,8 @@
 
 #![allow(unsafe_code)]
 
+pub mod ask;
+pub mod bpf;
 pub mod cred;
 pub mod fs;
 pub mod mount;
@@ -26,7 +28,9 @@ pub mod namespace;
 pub mod poll;
 pub mod process;
 pub mod record;
+pub mod signal;
 pub mod socket;
+pub mod statmount;
 pub mod tty;
 
 use std::fmt;

@@ -59,7 +59,8 @@ impl super::Returned for Cloned {
 /// Splits this process like fork(2), with `flags` out of [`CLONE_FLAGS`] (`CLONE_PIDFD` is always
 /// added) and, on cgroup v2, straight into the cgroup directory `into_cgroup`. The caller must be
 /// single-threaded: the child has only the calling thread, and a lock held by another thread
-/// would stay locked in it forever.
+/// would stay locked in it forever. While a recorder is on, the child's calls are recorded under
+/// its id in the caller's pid namespace.
 ///
 /// Errors: `EPERM` (no CAP_SYS_ADMIN and no user namespace asked for, or user namespaces are
 /// restricted), `ENOSPC` (a limit in /proc/sys/user/max_*_namespaces, or 32 nested ones), `EAGAIN`
@@ -75,11 +76,18 @@ pub fn clone3(flags: u64, into_cgroup: Option<&OwnedFd>) -> SysResult<Cloned> {
         };
     let mut pidfd: i32 = -1;
     let recording = super::record::start();
+    // The child records its calls under the id that the caller sees, which it cannot ask for in a
+    // new pid namespace. CLONE_PARENT_SETTID has the kernel store it before the child runs; in
+    // memory that both share, the child finds it too.
+    let outer_id = recording.and_then(|_| super::record::SharedWord::new().ok());
+    let set_id = outer_id
+        .as_ref()
+        .map_or(0, |_| libc::CLONE_PARENT_SETTID as u64);
     let args = libc::clone_args {
-        flags,
+        flags: flags | set_id,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
-        parent_tid: 0,
+        parent_tid: outer_id.as_ref().map_or(0, |word| word.address()),
         exit_signal: libc::SIGCHLD as u64,
         stack: 0,
         stack_size: 0,
@@ -88,15 +96,21 @@ pub fn clone3(flags: u64, into_cgroup: Option<&OwnedFd>) -> SysResult<Cloned> {
         set_tid_size: 0,
         cgroup: into_cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
-    // SAFETY: `args` and `pidfd` are live for the whole call. Without CLONE_VM the child gets its
+    // SAFETY: `args`, `pidfd` and `outer_id` are live for the whole call. Without CLONE_VM the child gets its
     // own copy of memory, so it behaves as after fork(2); the caller is single-threaded.
     let raw = unsafe { libc::syscall(libc::SYS_clone3, &args, size_of::<libc::clone_args>()) };
     let result = match check(raw) {
-        Ok(0) => return Ok(Cloned::Child),
+        Ok(0) => {
+            if let Some(word) = outer_id {
+                super::record::set_pid(word.get());
+            }
+            return Ok(Cloned::Child);
+        }
         Ok(pid) => {
             // SAFETY: on success the kernel stored a new descriptor there, owned by nobody else.
             Ok(Cloned::Parent {
                 pid: pid as i32,
+                // SAFETY: on success the kernel stored a new descriptor there, owned by nobody else.
                 pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
             })
         }

@@ -3,7 +3,7 @@
 //! What it implements: execve(2), waitid(2), pidfd_open(2), pidfd_send_signal(2), prctl(2),
 //! prlimit(2), setsid(2), kill(2).
 //! Interface: [`execve`], [`waitid`], [`pidfd_open`], [`pidfd_send_signal`], [`prctl`],
-//! [`setrlimit`], [`setsid`], [`exit_now`].
+//! [`setrlimit`], [`setsid`], [`run_program`], [`exit_now`].
 //! Read next: [`super::cred`].
 
 use super::{Errno, SysResult, check, cstr, reading, state_changing};
@@ -133,7 +133,7 @@ pub fn waitid_any() -> SysResult<Option<(i32, Exit)>> {
 fn exit_of(info: &libc::siginfo_t) -> Option<Exit> {
     // SAFETY: called after a successful waitid, which fills the SIGCHLD member (or leaves zero).
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    (pid != 0).then(|| match info.si_code {
+    (pid != 0).then_some(match info.si_code {
         libc::CLD_EXITED => Exit::Status(status),
         code => Exit::Signal(status, code == libc::CLD_DUMPED),
     })
@@ -252,6 +252,42 @@ pub fn getrlimit(resource: u32) -> SysResult<(u64, u64)> {
             Ok((limit.rlim_cur, limit.rlim_max))
         },
     )
+}
+
+/// Runs another program to its end, with no input: how it ended, and what it wrote to stderr.
+///
+/// `program` without a slash is looked up in PATH. Recorded as the `execve` that it is; what the
+/// program itself calls is its own business. Errors: `ENOENT`, `EACCES`, as [`execve`].
+/// See posix_spawn(3).
+pub fn run_program(program: &Path, args: &[String]) -> SysResult<(Exit, String)> {
+    use std::os::unix::process::ExitStatusExt;
+    let output = std::cell::RefCell::new(None);
+    state_changing(
+        "execve",
+        || format!("{program:?}, {args:?}, in a child"),
+        || {
+            let result = std::process::Command::new(program)
+                .args(args)
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null())
+                .output();
+            match result {
+                Ok(done) => {
+                    *output.borrow_mut() = Some(done);
+                    Ok(())
+                }
+                Err(e) => Err(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))),
+            }
+        },
+    )?;
+    let Some(done) = output.into_inner() else {
+        unreachable!("the call above succeeded, so it stored its output")
+    };
+    let exit = match (done.status.code(), done.status.signal()) {
+        (Some(code), _) => Exit::Status(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or(0), done.status.core_dumped()),
+    };
+    Ok((exit, String::from_utf8_lossy(&done.stderr).into_owned()))
 }
 
 /// `mode_t umask(mode_t mask)`: the old mask. Cannot fail. See umask(2).

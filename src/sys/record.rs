@@ -201,6 +201,46 @@ fn lines_of(bytes: &[u8]) -> Vec<String> {
         .collect()
 }
 
+/// Four bytes that this process and those split off from it share.
+pub(super) struct SharedWord(*mut i32);
+
+impl SharedWord {
+    pub(super) fn new() -> super::SysResult<SharedWord> {
+        let base = super::reading(
+            "mmap",
+            || "one shared page".into(),
+            || {
+                let protection = libc::PROT_READ | libc::PROT_WRITE;
+                let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+                // SAFETY: asks for a fresh range chosen by the kernel; nothing is replaced.
+                let p = unsafe { libc::mmap(std::ptr::null_mut(), 4, protection, flags, -1, 0) };
+                if p == libc::MAP_FAILED {
+                    Err(Errno::last())
+                } else {
+                    Ok(p as usize)
+                }
+            },
+        )?;
+        Ok(SharedWord(base as *mut i32))
+    }
+    pub(super) fn address(&self) -> u64 {
+        self.0 as u64
+    }
+    pub(super) fn get(&self) -> i32 {
+        // SAFETY: the mapping lives as long as self and is aligned to a page; the kernel stored
+        // the word before this process began to run.
+        unsafe { self.0.read_volatile() }
+    }
+}
+
+impl Drop for SharedWord {
+    fn drop(&mut self) {
+        // SAFETY: exactly what mmap returned (lengths are rounded to pages); each of the two
+        // processes unmaps its own view.
+        unsafe { libc::munmap(self.0.cast(), 4) };
+    }
+}
+
 struct Recorder {
     arena: Arc<Arena>,
     pid: i32,

@@ -2,7 +2,8 @@
 //!
 //! What it implements: socketpair(2), unix(7) (`SCM_RIGHTS`), cmsg(3).
 //! Interface: [`socketpair`], [`send`], [`recv`], [`send_fd`], [`recv_fd`]; between processes that
-//! find each other by a path: [`listen`], [`accept`], [`connect`].
+//! find each other by a path: [`listen`], [`accept`], [`connect`]; [`set_interface_up`],
+//! [`interface_is_up`].
 //! Read next: [`crate::journal::execute`], which uses the pair as its barrier.
 
 use super::{Errno, SysResult, check, reading};
@@ -199,21 +200,43 @@ pub fn set_interface_up(name: &str) -> SysResult<()> {
         "ioctl",
         || format!("SIOCSIFFLAGS, {{{name:?}, IFF_UP|IFF_RUNNING}}"),
         || {
-            // SAFETY: takes integers.
-            let raw = check(unsafe {
-                libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
-            })?;
-            // SAFETY: a descriptor that the kernel has just made for us.
-            let socket = unsafe { OwnedFd::from_raw_fd(raw as i32) };
-            // SAFETY: ifreq is plain data for which all zeroes is a value.
-            let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-            for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(15)) {
-                *to = from as libc::c_char;
-            }
+            let (socket, mut request) = interface_request(name)?;
             request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
             // SAFETY: `request` is live and of the type that the request reads.
             check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) })
                 .map(drop)
         },
     )
+}
+
+/// `int ioctl(int sock, SIOCGIFFLAGS, struct ifreq *)`: whether the interface `name` of the
+/// caller's network namespace is up. Errors: `ENODEV`. See netdevice(7).
+pub fn interface_is_up(name: &str) -> SysResult<bool> {
+    reading(
+        "ioctl",
+        || format!("SIOCGIFFLAGS, {name:?}"),
+        || {
+            let (socket, mut request) = interface_request(name)?;
+            // SAFETY: `request` is live and of the type that the request fills.
+            check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &mut request) })?;
+            // SAFETY: SIOCGIFFLAGS fills this member of the union.
+            let flags = unsafe { request.ifr_ifru.ifru_flags };
+            Ok(i32::from(flags) & libc::IFF_UP != 0)
+        },
+    )
+}
+
+/// A socket to ask through, and a request that names the interface.
+fn interface_request(name: &str) -> Result<(OwnedFd, libc::ifreq), Errno> {
+    // SAFETY: takes integers.
+    let raw =
+        check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw as i32) };
+    // SAFETY: ifreq is plain data for which all zeroes is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(15)) {
+        *to = from as libc::c_char;
+    }
+    Ok((socket, request))
 }

@@ -4,9 +4,10 @@
 //! honoured; a closed pipe ends the program quietly, as Unix tools do.
 //! What it implements: "Output" and "Errors" of the design.
 //! Interface: [`out`], [`note`], [`warn`], [`print_error`], [`print_json`], [`Table`],
-//! [`Style`]. Read next: [`crate::cli`].
+//! [`Style`], [`template`]. Read next: [`crate::cli`].
 
 mod table;
+pub mod template;
 
 pub use table::Table;
 

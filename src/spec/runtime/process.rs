@@ -11,14 +11,15 @@ document! {
     pub struct Process {
         required:
         /// Its working directory, an absolute path.
-        cwd: PathBuf;
+        cwd: PathBuf,
+        /// Who it runs as. Absent: root.
+        #[serde(default)]
+        user: User;
         optional:
         /// Standard streams are a terminal.
         terminal: bool,
         /// The terminal's size.
         console_size: Option<ConsoleSize>,
-        /// Who it runs as.
-        user: User,
         /// The program and its arguments.
         args: Vec<String>,
         /// `KEY=VALUE` entries: its whole environment.

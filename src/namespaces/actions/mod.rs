@@ -1,0 +1,32 @@
+//! The steps that make namespaces and furnish them.
+//!
+//! What it does: one small struct an action; its fields are the arguments, so that a plan can be
+//! printed and compared without doing it. `ns run`, `ns enter` and the runtime build their plans
+//! out of these.
+//! What it implements: [`crate::journal::Action`] over the calls of [`crate::sys`].
+//!
+//! Interface, in the order in which a container needs them:
+//!
+//! | Action | Calls | Taken by |
+//! |---|---|---|
+//! | [`Clone`] | clone3 | parent |
+//! | [`Unshare`], [`SetNs`] | unshare, setns | either |
+//! | [`DenySetgroups`], [`WriteIdMap`], [`NewIdMap`] | write, newuidmap | parent (or itself) |
+//! | [`TimeOffsets`] | write, setns | the process that called unshare |
+//! | [`SetHostname`], [`SetDomainname`], [`LoopbackUp`] | sethostname … | init |
+//! | [`Propagate`], [`BindRootOntoItself`], [`MountProc`], [`PivotRoot`] | mount, pivot_root | init |
+//! | [`SetIds`], [`Chdir`], [`DieWithParent`], [`Exec`] | setresuid, chdir, execve | init |
+//!
+//! Read next: `clone.rs`.
+
+mod clone;
+mod idmaps;
+mod mounts;
+mod names;
+mod program;
+
+pub use clone::{Clone, Join, SetNs, Unshare};
+pub use idmaps::{DenySetgroups, NewIdMap, Whose, WriteIdMap};
+pub use mounts::{BindRootOntoItself, MountProc, PivotRoot, Propagate, Propagation};
+pub use names::{LoopbackUp, SetDomainname, SetHostname, TimeOffset, TimeOffsets};
+pub use program::{Chdir, DieWithParent, Exec, SetIds, Signals};

@@ -1,0 +1,109 @@
+//! Why the kernel refused a namespace, in words that help.
+//!
+//! What it does: turns the errno of clone3, unshare and setns into advice with this host's values:
+//! one errno has several causes, and the files of /proc/sys tell which it is.
+//! What it implements: the ERRORS sections of clone(2), unshare(2), setns(2); the sysctls of
+//! namespaces(7), Debian's kernel.unprivileged_userns_clone and AppArmor's restriction.
+//! Interface: [`refused`]. Read next: `actions/clone.rs`, which calls it.
+
+use super::Kind;
+use crate::error::{Error, Kind as ErrorKind};
+use crate::sys::{Errno, SysError, cred};
+
+/// The error for a namespace call that failed: what could not be done, why, and what to do.
+pub fn refused(what: &str, flags: u64, error: SysError) -> Error {
+    let errno = error.errno;
+    let kinds: Vec<Kind> = Kind::in_flags(flags).collect();
+    let names: Vec<&str> = kinds.iter().map(|k| k.name()).collect();
+    let plural = if kinds.len() == 1 { "" } else { "s" };
+    let message = match names[..] {
+        [] => format!("cannot {what}"),
+        _ => format!("cannot {what} the {} namespace{plural}", names.join(", ")),
+    };
+    let topic = match kinds[..] {
+        [one] => one.topic(),
+        _ if errno == Errno::EPERM => "user-namespaces",
+        _ => "namespaces",
+    };
+    let unsupported = errno == Errno::EINVAL && missing(&kinds).is_some();
+    let kind = if unsupported {
+        ErrorKind::Unsupported
+    } else {
+        ErrorKind::Failed
+    };
+    let mut wrapped = Error::kind(kind, message).caused_by(error).topic(topic);
+    if let Some(hint) = advice(errno, &kinds) {
+        wrapped = wrapped.hint(hint);
+    }
+    wrapped
+}
+
+fn advice(errno: Errno, kinds: &[Kind]) -> Option<String> {
+    match errno {
+        Errno::EPERM if kinds.contains(&Kind::User) => Some(user_namespace_refused()),
+        Errno::EPERM | Errno::EACCES if !may_administer() => Some(
+            "this needs CAP_SYS_ADMIN; an ordinary user gets it by a user namespace of its own: \
+             --user --map-root-user"
+                .into(),
+        ),
+        Errno::ENOSPC => Some(exhausted(kinds)),
+        Errno::EINVAL => missing(kinds).map(|kind| {
+            format!("this kernel has no {kind} namespaces (/proc/self/ns/{kind} does not exist)")
+        }),
+        Errno::EAGAIN => Some("the limit of processes is reached (ulimit -u, or pids.max)".into()),
+        _ => None,
+    }
+}
+
+/// Whether this process has CAP_SYS_ADMIN (number 21 of capabilities(7)) in its user namespace.
+pub fn may_administer() -> bool {
+    cred::capget().is_ok_and(|sets| sets.effective & (1 << 21) != 0)
+}
+
+fn missing(kinds: &[Kind]) -> Option<Kind> {
+    kinds
+        .iter()
+        .copied()
+        .find(|k| std::fs::symlink_metadata(format!("/proc/self/ns/{k}")).is_err())
+}
+
+fn sysctl(path: &str) -> Option<i64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// EPERM for CLONE_NEWUSER: the switches that distributions put there, and the kernel's own rules.
+fn user_namespace_refused() -> String {
+    if sysctl("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
+        return "kernel.unprivileged_userns_clone is 0 on this host: the administrator allows \
+                user namespaces to root alone (sysctl -w kernel.unprivileged_userns_clone=1)"
+            .into();
+    }
+    if sysctl("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        return "kernel.apparmor_restrict_unprivileged_userns is 1 on this host: AppArmor gives \
+                user namespaces only to programs with a profile that says `userns`"
+            .into();
+    }
+    "a process in a chroot, one whose id is not mapped in its own user namespace, or one under a \
+     seccomp filter (as in docker's default) cannot make user namespaces"
+        .into()
+}
+
+/// ENOSPC: one of the limits of namespaces(7), or too deep a nest.
+fn exhausted(kinds: &[Kind]) -> String {
+    for kind in kinds {
+        if sysctl(&kind.limit_file()) == Some(0) {
+            return format!("user.max_{kind}_namespaces is 0 on this host");
+        }
+    }
+    let limits: Vec<String> = kinds
+        .iter()
+        .map(|k| match sysctl(&k.limit_file()) {
+            Some(n) => format!("user.max_{k}_namespaces = {n}"),
+            None => format!("user.max_{k}_namespaces"),
+        })
+        .collect();
+    format!(
+        "a limit is reached: {} (counted for each user), or 32 nested user or pid namespaces",
+        limits.join(", ")
+    )
+}

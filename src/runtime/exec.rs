@@ -1,0 +1,277 @@
+//! A further program in a running container.
+//!
+//! What it does: `exec` is a set-up too, with the same list of steps: instead of making
+//! namespaces it joins those of the container's init, all in one `setns` on a pidfd, so that init
+//! cannot be replaced by another process in between.
+//!
+//! What it implements: docker's and runc's `exec`; setns(2) with a pidfd (Linux 5.8).
+//! Interface: [`ExecRequest`], [`exec()`], [`plan_exec`]. Read next: `program.rs`.
+
+use super::identity::BecomeRoot;
+use super::plan::{flag_of, name_of};
+use super::program::{ChangeDirectory, Execute};
+use super::rootfs::OpenRoot;
+use super::session::{NewSession, NotDumpable};
+use super::terminal::{Channel, OpenTerminal, ReceiveTerminal, Streams};
+use super::{Launched, Stdio, group_of, privileges, put_streams, run};
+use crate::cgroups::{
+    self,
+    actions::{Attach, Who},
+};
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::Host;
+use crate::journal::{self, Action, Fact, Plan, Planned, Scene, Stage, Step, Watch};
+use crate::namespaces::actions::Clone;
+use crate::spec::runtime::{NamespaceType, Process, Spec};
+use crate::sys;
+use std::path::PathBuf;
+
+/// A program to run in a container that runs.
+#[derive(Debug)]
+pub struct ExecRequest<'a> {
+    /// The process id of the container's init.
+    pub init: i32,
+    /// The container's config.json.
+    pub spec: &'a Spec,
+    /// The program, its user, its privileges.
+    pub process: &'a Process,
+    /// What this host allows.
+    pub host: &'a Host,
+    /// The program's streams.
+    pub stdio: Stdio,
+}
+
+/// Runs it; the program is running when this returns. The caller is its parent.
+pub fn exec(
+    mut request: ExecRequest<'_>,
+    watch: &mut dyn Watch,
+    options: &journal::Options,
+) -> Result<Launched> {
+    let plan = plan_exec(&request)?;
+    let mut scene = Scene::new();
+    put_streams(
+        &mut scene,
+        std::mem::replace(&mut request.stdio, Stdio::Inherit),
+    );
+    run(&plan, scene, watch, options)
+}
+
+/// The plan of an exec.
+pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
+    let (spec, process) = (request.spec, request.process);
+    let linux = spec
+        .linux
+        .as_ref()
+        .context("config.json has no linux section")?;
+    let mut plan = Plan::default();
+    let runtime = Stage::Runtime;
+    let has = |t: NamespaceType| linux.namespaces.iter().any(|n| n.typ == t);
+    plan.push(Step::parent(
+        runtime,
+        "pidfd",
+        "A descriptor of the container's init: whatever happens to its number, this stays it.",
+        OpenInit { pid: request.init },
+    ));
+    if process.terminal {
+        plan.push(Step::parent(
+            runtime,
+            "terminal-channel",
+            "A socket will carry the terminal out to us.",
+            Channel,
+        ));
+    }
+    // Only a child is ever born into another pid namespace, so the parent joins it before the
+    // split. As an ordinary user it needs the power over it, which the user namespace gives.
+    let mut before = 0;
+    if has(NamespaceType::User) {
+        before |= flag_of(NamespaceType::User);
+    }
+    if has(NamespaceType::Pid) {
+        before |= flag_of(NamespaceType::Pid);
+    }
+    // The group's directories exist already; what may be done there is the kernel's to say.
+    let group = group_of(spec, request.host)?;
+    let v2 = group
+        .as_ref()
+        .and_then(|g| g.unified())
+        .map(|d| d.dir.clone());
+    let into = v2.filter(|_| request.host.at_least(5, 7));
+    if let Some(dir) = &into {
+        plan.push(Step::parent(
+            Stage::Cgroups,
+            "open-cgroup",
+            "The new process shall be born in the container's cgroup.",
+            cgroups::actions::OpenGroup { dir: dir.clone() },
+        ));
+    }
+    if before != 0 {
+        plan.push(Step::parent(
+            Stage::Namespaces,
+            "join-pid",
+            "The new process shall be born in the container's pid namespace.",
+            JoinInit { flags: before },
+        ));
+    }
+    plan.push(Step::parent(
+        Stage::Namespaces,
+        "clone",
+        "The process that will become the program splits off.",
+        Clone {
+            flags: 0,
+            into_cgroup: into.is_some().then_some("cgroup"),
+        },
+    ));
+    if let Some(group) = &group {
+        let attach = Attach::new(group, Who::Child, into.is_some());
+        if !attach.dirs.is_empty() {
+            plan.push(Step::parent(
+                Stage::Cgroups,
+                "attach",
+                "It shares the container's limits.",
+                attach,
+            ));
+        }
+    }
+    plan.push(Step::init(
+        runtime,
+        "not-dumpable",
+        "It must not be opened or traced by the container's processes before it is the program.",
+        NotDumpable,
+    ));
+    let flags = linux
+        .namespaces
+        .iter()
+        .filter(|n| !matches!(n.typ, NamespaceType::User | NamespaceType::Pid))
+        .fold(0, |flags, n| flags | flag_of(n.typ));
+    plan.push(Step::init(
+        Stage::Namespaces,
+        "join",
+        "It sees what the container sees: all its namespaces in one call.",
+        JoinInit { flags },
+    ));
+    if has(NamespaceType::User) {
+        plan.push(Step::init(
+            Stage::Namespaces,
+            "become-root",
+            "Root inside the user namespace.",
+            BecomeRoot,
+        ));
+    }
+    plan.push(Step::init(
+        runtime,
+        "session",
+        "A session of its own.",
+        NewSession,
+    ));
+    if process.terminal {
+        plan.push(Step::init(
+            runtime,
+            "open-root",
+            "Paths are resolved in the container's root.",
+            OpenRoot {
+                path: PathBuf::from("/"),
+            },
+        ));
+        let size = process.console_size.as_ref().map(|s| (s.height, s.width));
+        plan.push(Step::init(
+            runtime,
+            "terminal",
+            "A terminal of the container's own devpts becomes its standard streams.",
+            OpenTerminal {
+                size,
+                console: false,
+            },
+        ));
+        plan.push(Step::parent(
+            runtime,
+            "receive-terminal",
+            "The terminal's outer end arrives.",
+            ReceiveTerminal,
+        ));
+    } else if matches!(request.stdio, Stdio::Fds { .. }) {
+        plan.push(Step::init(
+            runtime,
+            "streams",
+            "Its standard streams are ours to pass on.",
+            Streams,
+        ));
+    }
+    for limit in &process.rlimits {
+        let action = privileges::SetRlimit::from_oci(limit)?;
+        plan.push(Step::init(
+            runtime,
+            format!("rlimit-{}", limit.typ),
+            "A limit of the process itself.",
+            action,
+        ));
+    }
+    let cwd = ChangeDirectory {
+        path: process.cwd.clone(),
+    };
+    plan.push(Step::init(runtime, "cwd", "Where the program starts.", cwd));
+    plan.steps
+        .extend(privileges::steps(process, privileges::filter(linux)?)?);
+    plan.push(Step::init(
+        runtime,
+        "execute",
+        "Our program is replaced by the one that was asked for.",
+        Execute {
+            args: process.args.clone(),
+            env: process.env.clone(),
+        },
+    ));
+    Ok(plan)
+}
+
+const INIT_FD: &str = "init";
+
+/// Opens the container's init as a pidfd.
+#[derive(Debug)]
+struct OpenInit {
+    pid: i32,
+}
+
+impl Action for OpenInit {
+    fn calls(&self) -> Vec<Planned> {
+        vec![Planned::new("pidfd_open", self.pid.to_string())]
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let fd = sys::process::pidfd_open(self.pid).map_err(|e| {
+            Error::kind(Kind::Conflict, "the container is not running").caused_by(e)
+        })?;
+        scene.put_fd(INIT_FD, fd);
+        Ok(())
+    }
+}
+
+/// Joins namespaces of the container's init.
+#[derive(Debug)]
+struct JoinInit {
+    flags: u64,
+}
+
+impl Action for JoinInit {
+    fn calls(&self) -> Vec<Planned> {
+        let flags = sys::namespace::clone_flag_names(self.flags);
+        vec![Planned::new("setns", format!("pidfd of init, {flags}"))]
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        sys::namespace::setns(scene.fd(INIT_FD)?, self.flags)
+            .context("cannot join the container's namespaces")
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        [
+            NamespaceType::Mount,
+            NamespaceType::Network,
+            NamespaceType::Uts,
+            NamespaceType::Ipc,
+        ]
+        .into_iter()
+        .filter(|t| self.flags & flag_of(*t) != 0)
+        .map(|t| {
+            let name = name_of(t);
+            Fact::from_link(format!("{name} namespace"), format!("/proc/self/ns/{name}"))
+        })
+        .collect()
+    }
+}

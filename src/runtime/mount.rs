@@ -1,0 +1,400 @@
+//! Mounting one entry of config.json inside the new root.
+//!
+//! What it does: makes a mount that is nowhere yet (a file system context, or a copy of an
+//! existing tree), gives it its attributes, and only then attaches it to a directory that was
+//! opened inside the root. Nothing is ever visible half-configured, and no path is resolved
+//! twice, so an image cannot swap a symbolic link in between.
+//!
+//! What it implements: runtime-spec "Mounts"; fsopen(2), open_tree(2), mount_setattr(2),
+//! move_mount(2), openat2(2) with `RESOLVE_IN_ROOT`.
+//! Interface: [`Mount`] (an action), [`target`]. Read next: `rootfs.rs`.
+
+use super::options::MountOptions;
+use crate::error::{Context, Error, Kind, Result};
+use crate::journal::{Action, Fact, Planned, Scene};
+use crate::sys::{self, fs::CWD, mount as m};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+/// The scene's name for the new root, opened `O_PATH`.
+pub const ROOT: &str = "root";
+
+/// Mounts `source` at `destination` inside the root.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Where, as an absolute path inside the container.
+    pub destination: PathBuf,
+    /// The file system's type; ignored for a bind.
+    pub fstype: String,
+    /// Device, path or name.
+    pub source: PathBuf,
+    /// The parsed options.
+    pub options: MountOptions,
+}
+
+impl Action for Mount {
+    fn calls(&self) -> Vec<Planned> {
+        let to = self.destination.display();
+        let o = &self.options;
+        let mut calls = Vec::new();
+        if o.bind {
+            let recursive = if o.recursive { "|AT_RECURSIVE" } else { "" };
+            calls.push(Planned::new(
+                "open_tree",
+                format!("{:?}, OPEN_TREE_CLONE{recursive}", self.source),
+            ));
+        } else {
+            calls.push(Planned::new("fsopen", format!("{:?}", self.fstype)));
+            for option in self.fs_options() {
+                calls.push(Planned::new("fsconfig", option));
+            }
+            calls.push(Planned::new("fsconfig", "FSCONFIG_CMD_CREATE"));
+            calls.push(Planned::new("fsmount", o.names()));
+        }
+        for change in self.changes() {
+            calls.push(Planned::new(
+                "mount_setattr",
+                format!(
+                    "set {}, clear {}{}{}",
+                    sys::flag_names(change.set, m::MOUNT_ATTRS),
+                    sys::flag_names(change.clear, m::MOUNT_ATTRS),
+                    if change.propagation != 0 { ", " } else { "" },
+                    if change.propagation != 0 {
+                        sys::flag_names(change.propagation, m::MS_FLAGS)
+                    } else {
+                        String::new()
+                    }
+                ),
+            ));
+        }
+        calls.push(Planned::new("move_mount", format!("→ {to}")));
+        calls
+    }
+
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let what = || {
+            format!(
+                "cannot mount {} at {}",
+                self.describe(),
+                self.destination.display()
+            )
+        };
+        let mount = self.detached().with_context(what)?;
+        for change in self.changes() {
+            m::mount_setattr(
+                &mount,
+                Path::new(""),
+                change.below,
+                change.set,
+                change.clear,
+                change.propagation,
+                None,
+            )
+            .with_context(what)
+            .map_err(|e| advise(e, self))?;
+        }
+        let directory = is_directory(mount.as_fd()).with_context(what)?;
+        let root = scene.fd(ROOT)?;
+        let saved = if self.options.copy_up {
+            open_in_root(root, &self.destination, libc::O_RDONLY | libc::O_DIRECTORY).ok()
+        } else {
+            None
+        };
+        if let Some(from) = saved {
+            copy_up(&from, mount.as_fd()).with_context(what)?;
+        }
+        let place = target(root, &self.destination, directory).with_context(what)?;
+        m::move_mount(
+            &mount,
+            Path::new(""),
+            &place,
+            Path::new(""),
+            m::MOVE_MOUNT_F_EMPTY_PATH | m::MOVE_MOUNT_T_EMPTY_PATH,
+        )
+        .with_context(what)
+        .map_err(|e| advise(e, self))
+    }
+
+    fn observe(&self, scene: &Scene) -> Vec<Fact> {
+        let value = scene
+            .fd(ROOT)
+            .and_then(|root| open_in_root(root, &self.destination, libc::O_PATH))
+            .and_then(|fd| describe_mount(fd.as_fd()))
+            .map_err(|e| format!("{e:#}"));
+        vec![Fact {
+            what: format!("mount at {}", self.destination.display()),
+            value,
+            source: "statfs(2)".into(),
+        }]
+    }
+}
+
+/// One `mount_setattr` to make.
+struct Change {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    below: bool,
+}
+
+impl Mount {
+    fn describe(&self) -> String {
+        if self.options.bind {
+            self.source.display().to_string()
+        } else {
+            self.fstype.clone()
+        }
+    }
+
+    /// What mount(8) would put in the data string.
+    fn fs_options(&self) -> Vec<String> {
+        let mut all = vec![format!("source={}", self.source.display())];
+        all.extend(self.options.data.iter().cloned());
+        all
+    }
+
+    /// The attribute changes, in order: a fresh file system already has its own from fsmount.
+    fn changes(&self) -> Vec<Change> {
+        let o = &self.options;
+        let mut changes = Vec::new();
+        if o.bind && (o.set != 0 || o.clear != 0) {
+            changes.push(Change {
+                set: o.set,
+                clear: o.clear,
+                propagation: 0,
+                below: false,
+            });
+        }
+        if o.set_below != 0 || o.clear_below != 0 {
+            changes.push(Change {
+                set: o.set_below,
+                clear: o.clear_below,
+                propagation: 0,
+                below: true,
+            });
+        }
+        // A bind mount of a shared tree would stay in its peer group and carry the container's
+        // own mounts back to the host: without other orders it becomes private.
+        let (propagation, below) = match (o.propagation, o.bind) {
+            (0, true) => (libc::MS_PRIVATE, true),
+            (0, false) => return changes,
+            (flag, _) => (flag, o.propagation_below),
+        };
+        changes.push(Change {
+            set: 0,
+            clear: 0,
+            propagation,
+            below,
+        });
+        changes
+    }
+
+    /// The mount, attached to nothing yet.
+    fn detached(&self) -> Result<OwnedFd> {
+        if self.options.bind {
+            let flags = m::OPEN_TREE_CLONE
+                | if self.options.recursive {
+                    libc::AT_RECURSIVE as u32
+                } else {
+                    0
+                };
+            return m::open_tree(CWD, &self.source, flags).map_err(|e| {
+                let missing = e.errno == sys::Errno::ENOENT;
+                let e = Error::from(e);
+                if missing {
+                    e.hint("the source of a bind mount must exist on the host")
+                } else {
+                    e
+                }
+            });
+        }
+        let context = m::fsopen(&self.fstype).map_err(|e| {
+            let unknown = e.errno == sys::Errno::ENODEV;
+            let e = Error::from(e);
+            if unknown {
+                e.hint("this kernel does not have that file system: see /proc/filesystems")
+            } else {
+                e
+            }
+        })?;
+        let set = || -> sys::SysResult<()> {
+            for option in self.fs_options() {
+                match option.split_once('=') {
+                    Some((key, value)) => m::fsconfig_set_string(&context, key, value)?,
+                    None => m::fsconfig_set_flag(&context, &option)?,
+                }
+            }
+            m::fsconfig_create(&context)
+        };
+        set().map_err(|e| {
+            let said = m::fs_messages(&context);
+            let e = Error::from(e);
+            if said.is_empty() {
+                e
+            } else {
+                e.hint(format!("the kernel says: {}", said.join("; ")))
+            }
+        })?;
+        Ok(m::fsmount(&context, self.options.set)?)
+    }
+}
+
+/// What errno alone does not say.
+fn advise(error: Error, mount: &Mount) -> Error {
+    match error.errno() {
+        Some(libc::ENOTDIR) => error.hint(format!(
+            "one of {} and {} is a directory and the other a file",
+            mount.source.display(),
+            mount.destination.display()
+        )),
+        Some(libc::ENOSPC) => {
+            error.hint("the limit of mounts a namespace: /proc/sys/fs/mount-max")
+        }
+        Some(libc::EPERM) if mount.options.bind => error.hint(
+            "an attribute of this mount is locked: a user namespace may not loosen what the host set",
+        ),
+        _ => error,
+    }
+}
+
+/// Opens `path` with the root as the end of all ways: `..`, absolute symbolic links and magic
+/// links cannot leave it.
+pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: i32) -> Result<OwnedFd> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    let relative = if relative.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        relative
+    };
+    Ok(sys::fs::openat2(
+        root,
+        relative,
+        flags,
+        0,
+        libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
+    )?)
+}
+
+/// Opens (`O_PATH`) the place for a mount inside the root, making what is missing: directories
+/// with mode 0755, and for a file an empty file.
+pub fn target(root: BorrowedFd<'_>, path: &Path, directory: bool) -> Result<OwnedFd> {
+    match open_in_root(root, path, libc::O_PATH) {
+        Ok(fd) => return Ok(fd),
+        Err(e) if e.errno() != Some(libc::ENOENT) => return Err(e),
+        Err(_) => {}
+    }
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(name),
+            Component::ParentDir => {
+                return Err(Error::kind(
+                    Kind::Usage,
+                    format!("{} must not contain \"..\"", path.display()),
+                ));
+            }
+            _ => {}
+        }
+    }
+    let mut walked = PathBuf::from("/");
+    for (i, name) in names.iter().enumerate() {
+        let parent = open_in_root(root, &walked, libc::O_PATH | libc::O_DIRECTORY)?;
+        walked.push(name);
+        match open_in_root(root, &walked, libc::O_PATH) {
+            Ok(_) => continue,
+            Err(e) if e.errno() == Some(libc::ENOENT) => {}
+            Err(e) => return Err(e),
+        }
+        if i + 1 == names.len() && !directory {
+            sys::fs::openat(
+                &parent,
+                name,
+                libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY,
+                0o644,
+            )?;
+        } else {
+            sys::fs::mkdirat(&parent, name, 0o755)?;
+        }
+    }
+    open_in_root(root, path, libc::O_PATH)
+}
+
+fn is_directory(fd: BorrowedFd<'_>) -> Result<bool> {
+    use std::os::fd::AsRawFd;
+    let stat = nix::sys::stat::fstat(fd).map_err(|errno| sys::SysError {
+        call: "fstat",
+        args: fd.as_raw_fd().to_string(),
+        errno,
+    })?;
+    Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+/// The type and flags of the file system at a descriptor.
+fn describe_mount(fd: BorrowedFd<'_>) -> Result<String> {
+    use std::os::fd::AsRawFd;
+    let stat = nix::sys::statfs::fstatfs(fd).map_err(|errno| sys::SysError {
+        call: "fstatfs",
+        args: fd.as_raw_fd().to_string(),
+        errno,
+    })?;
+    let magic = stat.filesystem_type().0 as u64;
+    let name = MAGICS.iter().find(|(m, _)| *m == magic).map_or_else(
+        || format!("file system {magic:#x}"),
+        |(_, name)| (*name).to_string(),
+    );
+    Ok(format!("{name} ({:?})", stat.flags()).replace("FsFlags", ""))
+}
+
+/// `statfs.f_type` of the file systems that containers are made of (statfs(2)).
+const MAGICS: &[(u64, &str)] = &[
+    (0x9fa0, "proc"),
+    (0x6265_6572, "sysfs"),
+    (0x0102_1994, "tmpfs"),
+    (0x1cd1, "devpts"),
+    (0x1980_0202, "mqueue"),
+    (0x794c_7630, "overlay"),
+    (0x27_e0eb, "cgroup"),
+    (0x6367_7270, "cgroup2"),
+    (0xef53, "ext4"),
+    (0x9123_683e, "btrfs"),
+    (0x5846_5342, "xfs"),
+];
+
+/// Copies the plain content of a directory into a fresh tmpfs (`tmpcopyup`): directories, files
+/// and symbolic links with their modes and owners.
+fn copy_up(from: &OwnedFd, to: BorrowedFd<'_>) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let from = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
+    copy_tree(&from, to)
+}
+
+fn copy_tree(from: &Path, to: BorrowedFd<'_>) -> Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let entries = std::fs::read_dir(from).with_context(|| format!("cannot read {from:?}"))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {from:?}"))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let meta = entry
+            .metadata()
+            .with_context(|| format!("cannot read {path:?}"))?;
+        let mode = meta.permissions().mode() & 0o7777;
+        if meta.is_symlink() {
+            let link =
+                std::fs::read_link(&path).with_context(|| format!("cannot read {path:?}"))?;
+            sys::fs::symlinkat(&link, to, &name)?;
+        } else if meta.is_dir() {
+            sys::fs::mkdirat(to, &name, mode)?;
+            let below = sys::fs::openat(to, &name, libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+            copy_tree(&path, below.as_fd())?;
+        } else if meta.is_file() {
+            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+            let file = sys::fs::openat(to, &name, flags, mode)?;
+            let mut source =
+                std::fs::File::open(&path).with_context(|| format!("cannot read {path:?}"))?;
+            std::io::copy(&mut source, &mut std::fs::File::from(file))
+                .with_context(|| format!("cannot copy {path:?}"))?;
+        }
+        sys::fs::fchownat(to, &name, meta.uid(), meta.gid(), libc::AT_SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
+}

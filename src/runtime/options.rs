@@ -1,0 +1,160 @@
+//! Mount options: from the words of config.json to the kernel's flags.
+//!
+//! What it does: sorts the option strings of a mount into attributes of the mount itself, the
+//! propagation, flags about how to bind, and what is left, which is data for the file system.
+//! Pure. What it implements: runtime-spec "Mounts" (Linux), mount(8), mount_setattr(2).
+//! Interface: [`MountOptions::parse`]. Read next: `mount.rs`.
+
+use crate::error::{Error, Kind, Result};
+use crate::sys::mount::MOUNT_ATTRS;
+
+/// What the options of one mount mean.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// `bind` or `rbind` was given: no file system is made, `source` appears a second time.
+    pub bind: bool,
+    /// `rbind`: with everything mounted below the source.
+    pub recursive: bool,
+    /// `MOUNT_ATTR_*` to set on the mount itself.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to clear on the mount itself.
+    pub clear: u64,
+    /// `MOUNT_ATTR_*` to set on all mounts below as well (`rro`, `rnosuid`, …).
+    pub set_below: u64,
+    /// `MOUNT_ATTR_*` to clear on all mounts below as well (`rrw`, …).
+    pub clear_below: u64,
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0.
+    pub propagation: u64,
+    /// Whether the propagation is for all mounts below as well (`rprivate`, …).
+    pub propagation_below: bool,
+    /// `tmpcopyup`: a tmpfs starts with what lay at its place.
+    pub copy_up: bool,
+    /// `idmap` (false) or `ridmap` (true): the bind mount gets an id map.
+    pub idmap: Option<bool>,
+    /// The rest, in order: options of the file system.
+    pub data: Vec<String>,
+}
+
+const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
+const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
+const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
+
+/// (option, attributes to set, attributes to clear); with an `r` in front it goes for all below.
+const ATTRIBUTES: &[(&str, u64, u64)] = &[
+    ("ro", libc::MOUNT_ATTR_RDONLY, 0),
+    ("rw", 0, libc::MOUNT_ATTR_RDONLY),
+    ("nosuid", libc::MOUNT_ATTR_NOSUID, 0),
+    ("suid", 0, libc::MOUNT_ATTR_NOSUID),
+    ("nodev", libc::MOUNT_ATTR_NODEV, 0),
+    ("dev", 0, libc::MOUNT_ATTR_NODEV),
+    ("noexec", libc::MOUNT_ATTR_NOEXEC, 0),
+    ("exec", 0, libc::MOUNT_ATTR_NOEXEC),
+    ("nodiratime", libc::MOUNT_ATTR_NODIRATIME, 0),
+    ("diratime", 0, libc::MOUNT_ATTR_NODIRATIME),
+    ("nosymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW, 0),
+    ("symfollow", 0, libc::MOUNT_ATTR_NOSYMFOLLOW),
+    // The access times are one field of three values: setting one means clearing the field.
+    ("relatime", 0, ATIME),
+    ("norelatime", STRICTATIME, ATIME),
+    ("noatime", NOATIME, ATIME),
+    ("atime", 0, ATIME),
+    ("strictatime", STRICTATIME, ATIME),
+    ("nostrictatime", 0, ATIME),
+];
+
+const PROPAGATIONS: &[(&str, u64)] = &[
+    ("private", libc::MS_PRIVATE),
+    ("slave", libc::MS_SLAVE),
+    ("shared", libc::MS_SHARED),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+
+impl MountOptions {
+    /// Sorts `options`. Errors: an option that this version cannot do as asked.
+    pub fn parse(options: &[String]) -> Result<MountOptions> {
+        let mut parsed = MountOptions::default();
+        for option in options {
+            parsed.add(option)?;
+        }
+        Ok(parsed)
+    }
+
+    fn add(&mut self, option: &str) -> Result<()> {
+        match option {
+            "bind" => self.bind = true,
+            "rbind" => (self.bind, self.recursive) = (true, true),
+            "defaults" | "" => {}
+            "tmpcopyup" => self.copy_up = true,
+            "idmap" => self.idmap = Some(false),
+            "ridmap" => self.idmap = Some(true),
+            "remount" => {
+                return Err(Error::kind(
+                    Kind::Unsupported,
+                    "the mount option \"remount\" has no meaning in config.json",
+                ));
+            }
+            _ => self.add_flag(option),
+        }
+        Ok(())
+    }
+
+    fn add_flag(&mut self, option: &str) {
+        let find = |name: &str| ATTRIBUTES.iter().find(|a| a.0 == name);
+        let below = option.strip_prefix('r').and_then(find);
+        if let Some((_, set, clear)) = find(option) {
+            (self.set, self.clear) = join(self.set, self.clear, *set, *clear);
+        } else if let Some((_, set, clear)) = below {
+            (self.set_below, self.clear_below) =
+                join(self.set_below, self.clear_below, *set, *clear);
+        } else if let Some((_, flag)) = PROPAGATIONS.iter().find(|p| p.0 == option) {
+            (self.propagation, self.propagation_below) = (*flag, false);
+        } else if let Some((_, flag)) = PROPAGATIONS
+            .iter()
+            .find(|p| option.strip_prefix('r') == Some(p.0))
+        {
+            (self.propagation, self.propagation_below) = (*flag, true);
+        } else {
+            self.data.push(option.to_string());
+        }
+    }
+
+    /// The attributes set on a fresh mount, by name.
+    pub fn names(&self) -> String {
+        crate::sys::flag_names(self.set, MOUNT_ATTRS)
+    }
+}
+
+/// A later option wins over an earlier one about the same attribute.
+fn join(set: u64, clear: u64, more_set: u64, more_clear: u64) -> (u64, u64) {
+    (
+        (set & !more_clear) | more_set,
+        (clear & !more_set) | more_clear,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> MountOptions {
+        MountOptions::parse(&options.iter().map(|s| s.to_string()).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn attributes_propagation_and_data_are_told_apart() {
+        let m = parse(&["nosuid", "rro", "rslave", "mode=755", "size=64k", "rbind"]);
+        assert_eq!(m.set, libc::MOUNT_ATTR_NOSUID);
+        assert_eq!(m.set_below, libc::MOUNT_ATTR_RDONLY);
+        assert_eq!((m.propagation, m.propagation_below), (libc::MS_SLAVE, true));
+        assert_eq!(m.data, ["mode=755", "size=64k"]);
+        assert!(m.bind && m.recursive);
+    }
+
+    #[test]
+    fn the_last_word_counts() {
+        let m = parse(&["ro", "rw", "noatime", "relatime"]);
+        assert_eq!((m.set, m.clear), (0, libc::MOUNT_ATTR_RDONLY | ATIME));
+        let m = parse(&["rw", "ro"]);
+        assert_eq!((m.set, m.clear), (libc::MOUNT_ATTR_RDONLY, 0));
+    }
+}

@@ -1,0 +1,456 @@
+//! The plan of a container: config.json and the host's abilities become a list of steps.
+//!
+//! What it does: decides, purely, everything that will be done, by whom and in which order. The
+//! order is the heart of a container runtime; each group below says what would break if it came
+//! elsewhere.
+//!
+//! ```text
+//!   parent  cgroup and limits          before the process exists: it never runs unlimited
+//!   parent  clone3                     into new namespaces (and, on cgroup v2, the cgroup)
+//!   parent  id maps                    before init is anybody in its user namespace
+//!   init    identity, session          root of its namespaces, away from the caller's terminal
+//!   init    names, mounts, devices     while the host's files can still be reached as sources
+//!   init    terminal                   from the container's own devpts
+//!   init    pivot_root                 the host's tree is gone from here on
+//!   init    sysctl, masks, read-only   last changes of the view
+//!   init    limits, privileges         each drop takes away what later steps would need
+//!   init    seccomp, execve            nothing of ours runs after this
+//! ```
+//!
+//! What it implements: runtime-spec `config.md`, `config-linux.md`, "Lifecycle" 1–6.
+//! Interface: [`plan`]. Read next: the actions, in the order above: `rootfs.rs`, `mount.rs`, ….
+
+mod filesystem;
+
+use super::program::{ChangeDirectory, Execute};
+use super::reaper::Reaper;
+use super::session::{NewCgroupNamespace, NewSession, NotDumpable};
+use super::terminal::Channel;
+use super::{INIT_ANNOTATION, Request, identity, privileges, resources};
+use crate::cgroups::{self, SetUp};
+use crate::error::{Error, Kind, Result};
+use crate::host::Host;
+use crate::journal::{Plan, Stage, Step};
+use crate::namespaces::actions;
+use crate::spec::runtime::{Linux, NamespaceType, Process, Spec};
+use std::path::{Path, PathBuf};
+
+/// Makes the plan of `request`. Errors: the document asks for what cannot be done here, said
+/// before anything was changed.
+pub fn plan(request: &Request<'_>) -> Result<Plan> {
+    let builder = Builder::new(request)?;
+    builder.build()
+}
+
+struct Builder<'a> {
+    request: &'a Request<'a>,
+    spec: &'a Spec,
+    process: &'a Process,
+    linux: &'a Linux,
+    host: &'a Host,
+    root: PathBuf,
+    plan: Plan,
+}
+
+impl<'a> Builder<'a> {
+    fn new(request: &'a Request<'a>) -> Result<Self> {
+        let bad = |what: &'static str| Error::kind(Kind::Usage, what).topic("oci-bundle");
+        let spec = request.spec;
+        let process = spec
+            .process
+            .as_ref()
+            .ok_or_else(|| bad("config.json has no process"))?;
+        let linux = spec
+            .linux
+            .as_ref()
+            .ok_or_else(|| bad("config.json has no linux section"))?;
+        let root = spec
+            .root
+            .as_ref()
+            .ok_or_else(|| bad("config.json has no root"))?;
+        let root = request.bundle.join(&root.path);
+        if !process.cwd.is_absolute() {
+            return Err(bad("process.cwd must be an absolute path"));
+        }
+        if process.args.is_empty() {
+            return Err(bad("process.args is empty: there is no command to run"));
+        }
+        check_supported(spec, process, linux)?;
+        let builder = Builder {
+            request,
+            spec,
+            process,
+            linux,
+            host: request.host,
+            root,
+            plan: Plan::default(),
+        };
+        for (i, n) in linux.namespaces.iter().enumerate() {
+            if linux.namespaces[..i].iter().any(|m| m.typ == n.typ) {
+                return Err(bad("linux.namespaces names a type twice"));
+            }
+        }
+        if !builder.creates(NamespaceType::Mount) {
+            return Err(
+                bad("linux.namespaces must have a mount namespace of its own")
+                    .hint("without one, every mount of the container would be the host's"),
+            );
+        }
+        Ok(builder)
+    }
+
+    fn build(mut self) -> Result<Plan> {
+        let group = self.cgroup()?;
+        self.split(group)?;
+        self.identity();
+        self.names();
+        self.root_and_mounts()?;
+        self.devices()?;
+        self.terminal();
+        self.new_root()?;
+        self.privileges()?;
+        Ok(self.plan)
+    }
+
+    fn parent(
+        &mut self,
+        stage: Stage,
+        id: impl Into<String>,
+        why: &'static str,
+        action: impl crate::journal::Action + 'static,
+    ) {
+        self.plan.push(Step::parent(stage, id.into(), why, action));
+    }
+
+    fn init(
+        &mut self,
+        stage: Stage,
+        id: impl Into<String>,
+        why: &'static str,
+        action: impl crate::journal::Action + 'static,
+    ) {
+        self.plan.push(Step::init(stage, id.into(), why, action));
+    }
+
+    /// A new namespace of this type is asked for (not one to join).
+    fn creates(&self, typ: NamespaceType) -> bool {
+        self.linux
+            .namespaces
+            .iter()
+            .any(|n| n.typ == typ && n.path.is_none())
+    }
+
+    fn joins(&self, typ: NamespaceType) -> Option<&'a Path> {
+        let linux: &'a Linux = self.linux;
+        linux
+            .namespaces
+            .iter()
+            .find(|n| n.typ == typ)?
+            .path
+            .as_deref()
+    }
+
+    fn in_user_namespace(&self) -> bool {
+        self.creates(NamespaceType::User) || self.joins(NamespaceType::User).is_some()
+    }
+
+    /// The group's steps before and after the split, and whether the split goes into it.
+    fn cgroup(&mut self) -> Result<SetUp> {
+        let Some(group) = &self.request.group else {
+            return Ok(SetUp::default());
+        };
+        let resources = self.linux.resources.as_ref();
+        let limits = resources::limits(resources)?;
+        let rules = resources::device_rules(resources)?;
+        let mut set_up = cgroups::set_up(self.host, group, &limits, rules.as_deref())?;
+        self.plan.steps.append(&mut set_up.before_clone);
+        Ok(set_up)
+    }
+
+    fn split(&mut self, group: SetUp) -> Result<()> {
+        if self.process.terminal {
+            self.parent(
+                Stage::Runtime,
+                "terminal-channel",
+                "A socket will carry the container's terminal out to us.",
+                Channel,
+            );
+        }
+        // A pid namespace is only ever entered by children, so the parent joins it before the
+        // split; all others init joins itself.
+        if let Some(path) = self.joins(NamespaceType::Pid) {
+            let join = joining(NamespaceType::Pid, path);
+            self.parent(
+                Stage::Namespaces,
+                "join-pid",
+                "The new process shall be born in that pid namespace.",
+                join,
+            );
+        }
+        let mut flags = 0;
+        for typ in &self.linux.namespaces {
+            // Two come later: the cgroup namespace when init is in its cgroup, the time namespace
+            // because its clocks are set while nobody is in it.
+            let later = matches!(typ.typ, NamespaceType::Cgroup | NamespaceType::Time);
+            if typ.path.is_none() && !later {
+                flags |= flag_of(typ.typ);
+            }
+        }
+        self.parent(
+            Stage::Namespaces,
+            "clone",
+            "The process that will become the container splits off, into namespaces of its own.",
+            actions::Clone {
+                flags,
+                into_cgroup: group.clone_into_cgroup.then_some("cgroup"),
+            },
+        );
+        self.plan.steps.extend(group.after_clone);
+        if self.creates(NamespaceType::User) {
+            let steps = identity::map_steps(self.linux, self.host)?;
+            self.plan.steps.extend(steps);
+        }
+        if let Some(score) = self.process.oom_score_adj {
+            self.parent(
+                Stage::Runtime,
+                "oom-score",
+                "How readily the kernel picks this process when memory runs out.",
+                privileges::OomScore { score },
+            );
+        }
+        Ok(())
+    }
+
+    fn identity(&mut self) {
+        if let Some(path) = self.joins(NamespaceType::User) {
+            let join = joining(NamespaceType::User, path);
+            self.init(
+                Stage::Namespaces,
+                "join-user",
+                "The user namespace comes first: it owns the others.",
+                join,
+            );
+        }
+        if self.in_user_namespace() {
+            self.init(
+                Stage::Namespaces,
+                "become-root",
+                "Root inside the user namespace, and nobody in particular outside.",
+                identity::BecomeRoot,
+            );
+        }
+        self.init(
+            Stage::Runtime,
+            "not-dumpable",
+            "Until it is the program, init must not be opened or traced by the container's processes.",
+            NotDumpable,
+        );
+        for typ in [
+            NamespaceType::Network,
+            NamespaceType::Ipc,
+            NamespaceType::Uts,
+            NamespaceType::Cgroup,
+            NamespaceType::Time,
+        ] {
+            if let Some(path) = self.joins(typ) {
+                let name = name_of(typ);
+                let join = joining(typ, path);
+                self.init(
+                    Stage::Namespaces,
+                    format!("join-{name}"),
+                    "This namespace is shared with whoever made it.",
+                    join,
+                );
+            }
+        }
+        if self.creates(NamespaceType::Time) {
+            let clock = |name: &str| {
+                self.linux
+                    .time_offsets
+                    .get(name)
+                    .map(|o| actions::TimeOffset {
+                        seconds: o.secs,
+                        nanoseconds: o.nanosecs,
+                    })
+            };
+            let (monotonic, boottime) = (clock("monotonic"), clock("boottime"));
+            self.init(
+                Stage::Namespaces,
+                "clocks",
+                "The clocks of a time namespace can only be set while nobody is in it.",
+                actions::TimeOffsets {
+                    monotonic,
+                    boottime,
+                },
+            );
+        }
+        if self.creates(NamespaceType::Cgroup) {
+            self.init(
+                Stage::Namespaces,
+                "unshare-cgroup",
+                "Its own cgroup becomes the root of the hierarchy that it sees.",
+                NewCgroupNamespace,
+            );
+        }
+        self.init(
+            Stage::Runtime,
+            "session",
+            "A session of its own, out of reach of the caller's terminal.",
+            NewSession,
+        );
+        self.init(
+            Stage::Runtime,
+            "keyring",
+            "A keyring of its own: the caller's keys stay the caller's.",
+            privileges::NewKeyring {
+                name: self.request.id.to_string(),
+            },
+        );
+    }
+
+    fn names(&mut self) {
+        let own = self
+            .linux
+            .namespaces
+            .iter()
+            .any(|n| n.typ == NamespaceType::Uts);
+        if let (true, Some(name)) = (own, &self.spec.hostname) {
+            self.init(
+                Stage::Namespaces,
+                "hostname",
+                "The UTS namespace gives it a host name of its own.",
+                actions::SetHostname { name: name.clone() },
+            );
+        }
+        if let (true, Some(name)) = (own, &self.spec.domainname) {
+            self.init(
+                Stage::Namespaces,
+                "domainname",
+                "And a NIS domain name.",
+                actions::SetDomainname { name: name.clone() },
+            );
+        }
+        if self.creates(NamespaceType::Network) {
+            self.init(
+                Stage::Namespaces,
+                "loopback",
+                "A new network namespace has a loopback that is down: without it 127.0.0.1 answers nobody.",
+                actions::LoopbackUp,
+            );
+        }
+    }
+
+    fn privileges(&mut self) -> Result<()> {
+        let p = self.process;
+        for limit in &p.rlimits {
+            let action = privileges::SetRlimit::from_oci(limit)?;
+            self.init(
+                Stage::Runtime,
+                format!("rlimit-{}", limit.typ),
+                "A limit of the process itself, which its children inherit.",
+                action,
+            );
+        }
+        let cwd = ChangeDirectory {
+            path: p.cwd.clone(),
+        };
+        self.init(Stage::Runtime, "cwd", "Where the program starts.", cwd);
+        if self
+            .spec
+            .annotations
+            .get(INIT_ANNOTATION)
+            .is_some_and(|v| v == "true")
+        {
+            self.init(
+                Stage::Runtime,
+                "init",
+                "PID 1 stays with us to reap orphans and pass signals on; the program is PID 2.",
+                Reaper {
+                    terminal: p.terminal,
+                },
+            );
+        }
+        self.plan
+            .steps
+            .extend(privileges::steps(p, privileges::filter(self.linux)?)?);
+        self.init(
+            Stage::Runtime,
+            "execute",
+            "Our program is replaced by the container's: only what the kernel holds remains of us.",
+            Execute {
+                args: p.args.clone(),
+                env: p.env.clone(),
+            },
+        );
+        Ok(())
+    }
+}
+
+fn joining(typ: NamespaceType, path: &Path) -> actions::SetNs {
+    actions::SetNs {
+        join: actions::Join::Path(path.to_path_buf()),
+        flags: flag_of(typ),
+    }
+}
+
+/// What this build cannot do is refused before anything happens.
+fn check_supported(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> {
+    let refused = [
+        (
+            process
+                .apparmor_profile
+                .as_deref()
+                .is_some_and(|p| !p.is_empty() && p != "unconfined"),
+            "process.apparmorProfile",
+        ),
+        (
+            process
+                .selinux_label
+                .as_deref()
+                .is_some_and(|l| !l.is_empty()),
+            "process.selinuxLabel",
+        ),
+        (process.scheduler.is_some(), "process.scheduler"),
+        (process.io_priority.is_some(), "process.ioPriority"),
+        (spec.hooks.is_some(), "hooks"),
+        (linux.intel_rdt.is_some(), "linux.intelRdt"),
+        (linux.personality.is_some(), "linux.personality"),
+        (linux.memory_policy.is_some(), "linux.memoryPolicy"),
+        (!linux.net_devices.is_empty(), "linux.netDevices"),
+    ];
+    match refused.iter().find(|(asked, _)| *asked) {
+        Some((_, name)) => Err(Error::kind(
+            Kind::Unsupported,
+            format!("config.json asks for {name}, which this version cannot do"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The `CLONE_NEW*` flag of a type.
+pub(super) fn flag_of(typ: NamespaceType) -> u64 {
+    match typ {
+        NamespaceType::Pid => libc::CLONE_NEWPID as u64,
+        NamespaceType::Network => libc::CLONE_NEWNET as u64,
+        NamespaceType::Mount => libc::CLONE_NEWNS as u64,
+        NamespaceType::Ipc => libc::CLONE_NEWIPC as u64,
+        NamespaceType::Uts => libc::CLONE_NEWUTS as u64,
+        NamespaceType::User => libc::CLONE_NEWUSER as u64,
+        NamespaceType::Cgroup => libc::CLONE_NEWCGROUP as u64,
+        NamespaceType::Time => crate::sys::namespace::CLONE_NEWTIME,
+    }
+}
+
+/// The type's name in /proc/PID/ns.
+pub(super) fn name_of(typ: NamespaceType) -> &'static str {
+    match typ {
+        NamespaceType::Pid => "pid",
+        NamespaceType::Network => "net",
+        NamespaceType::Mount => "mnt",
+        NamespaceType::Ipc => "ipc",
+        NamespaceType::Uts => "uts",
+        NamespaceType::User => "user",
+        NamespaceType::Cgroup => "cgroup",
+        NamespaceType::Time => "time",
+    }
+}

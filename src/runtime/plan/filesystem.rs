@@ -1,0 +1,426 @@
+//! The plan's middle: the root file system, its mounts, devices and terminal, and the change of
+//! roots.
+//!
+//! What it does: the part of the plan that builds what the container will see as `/`. All of it is
+//! init's, in its own mount namespace: on the host nothing of it ever appears.
+//!
+//! What it implements: runtime-spec "Root", "Mounts", "Devices", "Default Filesystems".
+//! Interface: the methods that `plan.rs` calls, in this order. Read next: `mount.rs`.
+
+use super::Builder;
+use crate::cgroups;
+use crate::error::{Error, Kind, Result};
+use crate::host::LayoutKind;
+use crate::journal::Stage;
+use crate::layers::overlay::MountOverlay;
+use crate::runtime::Stdio;
+use crate::runtime::devices::{Link, MakeNode, Node};
+use crate::runtime::mount::Mount;
+use crate::runtime::options::MountOptions;
+use crate::runtime::rootfs::{
+    BindRoot, Mask, OpenRoot, Pivot, Propagation, ReadOnly, ReadOnlyMount,
+};
+use crate::runtime::session::Sysctl;
+use crate::runtime::terminal::{OpenTerminal, ReceiveTerminal, Streams};
+use crate::spec::runtime::NamespaceType;
+use std::path::{Path, PathBuf};
+
+/// runtime-spec "Default Devices": path, major, minor.
+const DEFAULT_DEVICES: &[(&str, u32, u32)] = &[
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+impl Builder<'_> {
+    pub(super) fn root_and_mounts(&mut self) -> Result<()> {
+        let flag = propagation(self.linux.rootfs_propagation.as_deref())?;
+        self.init(
+            Stage::Namespaces,
+            "propagation",
+            "Mounts made in here must not appear on the host.",
+            Propagation { flag },
+        );
+        let mounts = &self.spec.mounts;
+        let (root, rest) = match mounts.first() {
+            Some(m) if m.destination == Path::new("/") => (Some(m), &mounts[1..]),
+            _ => (None, &mounts[..]),
+        };
+        match root {
+            Some(m) if m.typ.as_deref() == Some("overlay") => self.init(
+                Stage::Layers,
+                "overlay",
+                "The image's layers, read-only and shared, under one writable layer of its own.",
+                MountOverlay::from_options(&self.root, &m.options)?,
+            ),
+            Some(_) => {
+                return Err(Error::kind(
+                    Kind::Unsupported,
+                    "a mount at / can only be an overlay: it becomes the root file system",
+                ));
+            }
+            None => self.init(
+                Stage::Runtime,
+                "bind-root",
+                "pivot_root wants a mount point, so the root is bind-mounted onto itself.",
+                BindRoot {
+                    path: self.root.clone(),
+                },
+            ),
+        }
+        let root = OpenRoot {
+            path: self.root.clone(),
+        };
+        self.init(
+            Stage::Runtime,
+            "open-root",
+            "From here on, every path is resolved inside this directory.",
+            root,
+        );
+        for mount in rest {
+            self.mount(mount)?;
+        }
+        Ok(())
+    }
+
+    fn mount(&mut self, mount: &crate::spec::runtime::Mount) -> Result<()> {
+        let fstype = mount.typ.clone().unwrap_or_default();
+        let mut options = MountOptions::parse(&mount.options)?;
+        if !mount.destination.is_absolute() {
+            return Err(Error::kind(
+                Kind::Usage,
+                format!(
+                    "the mount destination {:?} is not absolute",
+                    mount.destination
+                ),
+            ));
+        }
+        options.bind |= fstype == "bind";
+        if !mount.uid_mappings.is_empty() || options.idmap.is_some() {
+            return Err(Error::kind(
+                Kind::Unsupported,
+                "id-mapped mounts are not supported",
+            ));
+        }
+        if fstype == "cgroup" || fstype == "cgroup2" {
+            return self.cgroup_mount(&mount.destination, &options);
+        }
+        let source = match &mount.source {
+            Some(s) if options.bind => self.request.bundle.join(s),
+            Some(s) => s.clone(),
+            None => PathBuf::from(&fstype),
+        };
+        if fstype == "sysfs" && self.in_user_namespace() && !self.creates(NamespaceType::Network) {
+            // sysfs belongs to the network namespace: its owner alone may mount one.
+            (options.bind, options.recursive) = (true, true);
+            options.data.clear();
+            return self.push_mount("/sys".into(), &mount.destination, "", options);
+        }
+        self.push_mount(source, &mount.destination, &fstype, options)
+    }
+
+    fn push_mount(
+        &mut self,
+        source: PathBuf,
+        destination: &Path,
+        fstype: &str,
+        options: MountOptions,
+    ) -> Result<()> {
+        let why = why_mount(fstype, options.bind);
+        let id = format!("mount-{}", destination.display());
+        let mount = Mount {
+            destination: destination.into(),
+            fstype: fstype.into(),
+            source,
+            options,
+        };
+        self.init(Stage::Runtime, id, why, mount);
+        Ok(())
+    }
+
+    /// /sys/fs/cgroup as this host's layout has it: one hierarchy, or a tmpfs full of them.
+    fn cgroup_mount(&mut self, destination: &Path, options: &MountOptions) -> Result<()> {
+        let own_view = self
+            .linux
+            .namespaces
+            .iter()
+            .any(|n| n.typ == NamespaceType::Cgroup);
+        let Some(group) = self.request.group.clone() else {
+            // Without a cgroup of its own there is nothing to show but the host's, read-only.
+            let mut bind = options.clone();
+            (bind.bind, bind.recursive) = (true, true);
+            bind.set |= libc::MOUNT_ATTR_RDONLY;
+            bind.set_below |= libc::MOUNT_ATTR_RDONLY;
+            return self.push_mount("/sys/fs/cgroup".into(), destination, "bind", bind);
+        };
+        let bind = |source: PathBuf| {
+            let options = MountOptions {
+                bind: true,
+                data: Vec::new(),
+                ..options.clone()
+            };
+            (source, "bind".to_string(), options)
+        };
+        let entry = |h: &crate::host::Hierarchy, data: Vec<String>, fstype: &str| {
+            if own_view {
+                let options = MountOptions {
+                    data,
+                    ..options.clone()
+                };
+                (PathBuf::from("cgroup"), fstype.to_string(), options)
+            } else {
+                bind(directory_in(&group, h))
+            }
+        };
+        if self.host.cgroups.kind == LayoutKind::Unified {
+            let h = &self.host.cgroups.hierarchies[0];
+            let (source, fstype, options) = entry(h, Vec::new(), "cgroup2");
+            return self.push_mount(source, destination, &fstype, options);
+        }
+        let tmpfs = MountOptions {
+            data: vec!["mode=755".into()],
+            set: options.set & !libc::MOUNT_ATTR_RDONLY,
+            ..options.clone()
+        };
+        self.push_mount("tmpfs".into(), destination, "tmpfs", tmpfs)?;
+        for h in self.host.cgroups.hierarchies.clone() {
+            let Some(name) = h.mount.file_name() else {
+                continue;
+            };
+            let place = destination.join(name);
+            let (fstype, data) = if h.v2 {
+                ("cgroup2", Vec::new())
+            } else {
+                ("cgroup", v1_options(&h))
+            };
+            let (source, fstype, options) = entry(&h, data, fstype);
+            self.push_mount(source, &place, &fstype, options)?;
+        }
+        if options.set & libc::MOUNT_ATTR_RDONLY != 0 {
+            let path = destination.to_path_buf();
+            self.init(
+                Stage::Runtime,
+                format!("read-only-{}", destination.display()),
+                "The hierarchies hang in a small tmpfs, which nobody needs to write to now.",
+                ReadOnlyMount { path },
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn devices(&mut self) -> Result<()> {
+        let fresh_dev = self
+            .spec
+            .mounts
+            .iter()
+            .any(|m| m.destination == Path::new("/dev") && m.typ.as_deref() == Some("tmpfs"));
+        let bind = self.in_user_namespace();
+        if fresh_dev {
+            for (path, major, minor) in DEFAULT_DEVICES {
+                let node = Node {
+                    path: PathBuf::from(path),
+                    kind: 'c',
+                    major: *major,
+                    minor: *minor,
+                    mode: 0o666,
+                    uid: 0,
+                    gid: 0,
+                };
+                let id = format!("device-{path}");
+                let why = "A program finds the few devices that it may rely on, and no other.";
+                self.init(Stage::Runtime, id, why, MakeNode { node, bind });
+            }
+        }
+        for device in &self.linux.devices {
+            let kind = match device.typ.as_str() {
+                "b" => 'b',
+                "p" => 'p',
+                _ => 'c',
+            };
+            let node = Node {
+                path: device.path.clone(),
+                kind,
+                major: device.major as u32,
+                minor: device.minor as u32,
+                mode: device.file_mode.unwrap_or(0o666) & 0o7777,
+                uid: device.uid.unwrap_or(0),
+                gid: device.gid.unwrap_or(0),
+            };
+            let id = format!("device-{}", device.path.display());
+            self.init(
+                Stage::Runtime,
+                id,
+                "This device was asked for.",
+                MakeNode {
+                    node,
+                    bind: bind && kind != 'p',
+                },
+            );
+        }
+        if fresh_dev {
+            let mut links: Vec<(String, String)> = [
+                ("/proc/self/fd", "/dev/fd"),
+                ("/proc/self/fd/0", "/dev/stdin"),
+                ("/proc/self/fd/1", "/dev/stdout"),
+                ("/proc/self/fd/2", "/dev/stderr"),
+            ]
+            .map(|(to, path)| (to.to_string(), path.to_string()))
+            .to_vec();
+            if self
+                .spec
+                .mounts
+                .iter()
+                .any(|m| m.typ.as_deref() == Some("devpts"))
+            {
+                links.push(("pts/ptmx".into(), "/dev/ptmx".into()));
+            }
+            self.init(
+                Stage::Runtime,
+                "dev-links",
+                "Programs expect their own streams under /dev.",
+                Link { links },
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn terminal(&mut self) {
+        if self.process.terminal {
+            let size = self
+                .process
+                .console_size
+                .as_ref()
+                .map(|s| (s.height, s.width));
+            self.init(
+                Stage::Runtime,
+                "terminal",
+                "A terminal of the container's own devpts becomes its standard streams.",
+                OpenTerminal {
+                    size,
+                    console: true,
+                },
+            );
+        } else if matches!(self.request.stdio, Stdio::Fds { .. }) {
+            self.init(
+                Stage::Runtime,
+                "streams",
+                "Its standard streams are ours, to log and to pass on.",
+                Streams,
+            );
+        }
+    }
+
+    pub(super) fn new_root(&mut self) -> Result<()> {
+        self.init(
+            Stage::Namespaces,
+            "pivot-root",
+            "The new root becomes /, and the host's tree is let go: there is no way back to it.",
+            Pivot,
+        );
+        if self.process.terminal {
+            self.parent(
+                Stage::Runtime,
+                "receive-terminal",
+                "The terminal's outer end arrives: what the container prints comes out here.",
+                ReceiveTerminal,
+            );
+        }
+        for (key, value) in &self.linux.sysctl {
+            Sysctl::check(key, |flag| {
+                self.linux
+                    .namespaces
+                    .iter()
+                    .any(|n| super::flag_of(n.typ) == flag)
+            })?;
+            let sysctl = Sysctl {
+                key: key.clone(),
+                value: value.clone(),
+            };
+            let why = "A kernel parameter of the container's own namespaces.";
+            self.init(Stage::Runtime, format!("sysctl-{key}"), why, sysctl);
+        }
+        if !self.linux.readonly_paths.is_empty() {
+            self.init(
+                Stage::Runtime,
+                "read-only-paths",
+                "Parts of /proc that steer the whole kernel can be read, not written.",
+                ReadOnly {
+                    paths: self.linux.readonly_paths.clone(),
+                },
+            );
+        }
+        if !self.linux.masked_paths.is_empty() {
+            self.init(
+                Stage::Runtime,
+                "masked-paths",
+                "Parts of /proc and /sys that show the host are covered.",
+                Mask {
+                    paths: self.linux.masked_paths.clone(),
+                },
+            );
+        }
+        if self.spec.root.as_ref().is_some_and(|r| r.readonly) {
+            self.init(
+                Stage::Runtime,
+                "read-only-root",
+                "Nothing in the root file system can be changed.",
+                ReadOnlyMount { path: "/".into() },
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The group's directory in a hierarchy.
+fn directory_in(group: &cgroups::Group, hierarchy: &crate::host::Hierarchy) -> PathBuf {
+    group
+        .dirs
+        .iter()
+        .find(|d| d.mount == hierarchy.mount)
+        .map_or_else(|| hierarchy.mount.clone(), |d| d.dir.clone())
+}
+
+fn propagation(word: Option<&str>) -> Result<u64> {
+    Ok(match word {
+        // "slave": unmounts on the host still reach us, so a container does not keep a disk busy
+        // that was unmounted there; nothing of ours reaches the host.
+        None | Some("" | "slave" | "rslave") => libc::MS_SLAVE,
+        Some("private" | "rprivate") => libc::MS_PRIVATE,
+        Some("shared" | "rshared") => libc::MS_SHARED,
+        Some("unbindable" | "runbindable") => libc::MS_UNBINDABLE,
+        Some(other) => {
+            return Err(Error::kind(
+                Kind::Usage,
+                format!(
+                    "linux.rootfsPropagation {other:?} is none of shared, slave, private, unbindable"
+                ),
+            ));
+        }
+    })
+}
+
+/// The options that mount a v1 hierarchy: its controllers, or its name where it has none.
+fn v1_options(hierarchy: &crate::host::Hierarchy) -> Vec<String> {
+    let named = hierarchy.controllers.iter().any(|c| c.starts_with("name="));
+    named
+        .then(|| "none".to_string())
+        .into_iter()
+        .chain(hierarchy.controllers.clone())
+        .collect()
+}
+
+fn why_mount(fstype: &str, bind: bool) -> &'static str {
+    match fstype {
+        "proc" => "A fresh /proc shows the processes of this pid namespace and no others.",
+        "sysfs" => "/sys shows the devices of this network namespace.",
+        "tmpfs" => "A file system in memory, empty at the start and gone at the end.",
+        "devpts" => "Terminals of its own, invisible outside.",
+        "mqueue" => "The message queues of its own IPC namespace.",
+        "cgroup" | "cgroup2" => "Its own cgroup, so that it can read its limits.",
+        _ if bind => "A part of the host's tree, seen at a second place.",
+        _ => "A file system that was asked for.",
+    }
+}

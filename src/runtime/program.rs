@@ -1,0 +1,294 @@
+//! The program: found, diagnosed when it cannot run, and executed.
+//!
+//! What it does: the last action of every plan. The search for the program happens inside the
+//! container's root, as the container's user. When `execve` fails, the errno alone misleads
+//! ("no such file" for a file that is there), so the file is read and the real cause is named.
+//!
+//! What it implements: runtime-spec `process.args`, `cwd`, `env`; execve(2), elf(5); the exit
+//! statuses 126 and 127 of POSIX shells.
+//! Interface: [`ChangeDirectory`], [`Execute`]. Read next: `reaper.rs`.
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::journal::{Action, Planned, Scene};
+use crate::sys::{self, Errno};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Changes to the working directory; makes it when it is missing, as docker does.
+#[derive(Debug)]
+pub struct ChangeDirectory {
+    /// Absolute path in the container.
+    pub path: PathBuf,
+}
+
+impl Action for ChangeDirectory {
+    fn calls(&self) -> Vec<Planned> {
+        vec![Planned::new("chdir", format!("{:?}", self.path))]
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        let what = || {
+            format!(
+                "cannot change to the working directory {}",
+                self.path.display()
+            )
+        };
+        match sys::fs::chdir(&self.path) {
+            Ok(()) => Ok(()),
+            Err(e) if e.errno == Errno::ENOENT => {
+                let mut walked = PathBuf::new();
+                for component in self.path.components() {
+                    walked.push(component);
+                    match sys::fs::mkdirat(sys::fs::CWD, &walked, 0o755) {
+                        Err(e) if e.errno == Errno::EEXIST => {}
+                        other => other.with_context(what)?,
+                    }
+                }
+                sys::fs::chdir(&self.path).with_context(what)
+            }
+            Err(e) => Err(e).with_context(what),
+        }
+    }
+}
+
+/// Becomes the program.
+#[derive(Debug)]
+pub struct Execute {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// The whole environment, `NAME=value`.
+    pub env: Vec<String>,
+}
+
+impl Action for Execute {
+    fn calls(&self) -> Vec<Planned> {
+        vec![Planned::new("execve", format!("{:?}", self.args))]
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        let Some(name) = self.args.first().filter(|n| !n.is_empty()) else {
+            return Err(Error::kind(Kind::CommandNotFound, "no command was given"));
+        };
+        let path = find(name, &self.env)?;
+        sys::process::reset_signals();
+        // Nothing of ours may leak into the container: not the journal, not the barrier, not a
+        // directory of the host (CVE-2024-21626 was one such descriptor).
+        sys::process::close_range_cloexec(3).context("cannot close our descriptors")?;
+        let error = sys::process::execve(&path, &self.args, &self.env);
+        Err(diagnose(&path, error))
+    }
+    fn is_last_word(&self) -> bool {
+        true
+    }
+}
+
+/// Finds the program as execvp(3) does: a name with a slash is a path, another is searched for in
+/// the PATH of the *container's* environment.
+fn find(name: &str, env: &[String]) -> Result<PathBuf> {
+    if name.contains('/') {
+        return Ok(name.into());
+    }
+    let path = env
+        .iter()
+        .rev()
+        .find_map(|e| e.strip_prefix("PATH="))
+        .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let mut denied = None;
+    for directory in path.split(':') {
+        let directory = if directory.is_empty() { "." } else { directory };
+        let candidate = Path::new(directory).join(name);
+        let Ok(meta) = std::fs::metadata(&candidate) else {
+            continue;
+        };
+        if meta.is_dir() {
+            continue;
+        }
+        if meta.mode() & 0o111 != 0 {
+            return Ok(candidate);
+        }
+        denied = Some(candidate);
+    }
+    match denied {
+        Some(path) => Err(Error::kind(
+            Kind::CannotExecute,
+            format!("exec: {:?}: permission denied", path.display()),
+        )
+        .hint("the file is there, but nobody may execute it: chmod +x")),
+        None => Err(Error::kind(
+            Kind::CommandNotFound,
+            format!("exec: {name:?}: executable file not found in $PATH"),
+        )
+        .hint(format!("PATH in the container is {path}"))),
+    }
+}
+
+/// Says why `execve` really failed.
+fn diagnose(path: &Path, error: sys::SysError) -> Error {
+    let errno = error.errno;
+    let base = |kind, message: String| Error::kind(kind, message).caused_by(error.clone());
+    let name = path.display();
+    match errno {
+        Errno::ENOENT => {
+            let e = |m: &str| base(Kind::CommandNotFound, format!("exec: \"{name}\": {m}"));
+            match missing_interpreter(path) {
+                Some(Interpreter::Script(line)) if line.ends_with('\r') => e(
+                    "no such file or directory",
+                )
+                .hint("its first line ends in a carriage return (a file written on Windows): the kernel looks for an interpreter with that byte in its name; convert it with `sed -i 's/\\r$//'`"),
+                Some(Interpreter::Script(line)) => e("no such file or directory").hint(format!(
+                    "the file is there; the interpreter in its first line, {line:?}, is not in this image"
+                )),
+                Some(Interpreter::Elf(loader)) => e("no such file or directory").hint(format!(
+                    "the file is there; its ELF loader, {loader}, is not in this image: \
+                     use a static build, or an image with that C library"
+                )),
+                None => e("no such file or directory"),
+            }
+        }
+        Errno::ENOEXEC => {
+            let e = base(
+                Kind::CannotExecute,
+                format!("exec: \"{name}\": exec format error"),
+            );
+            match elf_machine(path) {
+                Some(machine) => e.hint(format!(
+                    "it is a program for {machine}; this machine is {}",
+                    std::env::consts::ARCH
+                )),
+                None => e.hint("it is neither an ELF program nor a script with a #! line"),
+            }
+        }
+        Errno::EACCES => {
+            let e = base(
+                Kind::CannotExecute,
+                format!("exec: \"{name}\": permission denied"),
+            );
+            match std::fs::metadata(path) {
+                Ok(m) if m.is_dir() => e.hint("it is a directory"),
+                Ok(m) if m.file_type().is_char_device() || m.file_type().is_block_device() => {
+                    e.hint("it is a device")
+                }
+                Ok(m) if m.mode() & 0o111 == 0 => {
+                    e.hint("the file is there, but nobody may execute it: chmod +x")
+                }
+                Ok(_) => {
+                    e.hint("the mount that it lies on is noexec, or this user may not execute it")
+                }
+                Err(_) => e,
+            }
+        }
+        Errno::ENOTDIR => base(
+            Kind::CommandNotFound,
+            format!("exec: \"{name}\": not a directory"),
+        ),
+        _ => base(
+            Kind::CannotExecute,
+            format!("exec: \"{name}\": cannot be executed"),
+        ),
+    }
+}
+
+enum Interpreter {
+    Script(String),
+    Elf(String),
+}
+
+/// The interpreter that a file asks for, when that does not exist.
+fn missing_interpreter(path: &Path) -> Option<Interpreter> {
+    let bytes = std::fs::read(path).ok()?;
+    if let Some(rest) = bytes.strip_prefix(b"#!") {
+        let line = rest.split(|b| *b == b'\n').next()?;
+        let line = String::from_utf8_lossy(line).trim_start().to_string();
+        return Some(Interpreter::Script(
+            line.split([' ', '\t']).next()?.to_string(),
+        ));
+    }
+    let loader = elf_interpreter(&bytes)?;
+    (!Path::new(&loader).exists()).then_some(Interpreter::Elf(loader))
+}
+
+/// The `PT_INTERP` of a little-endian 64-bit ELF file (elf(5)).
+fn elf_interpreter(b: &[u8]) -> Option<String> {
+    if !b.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let u16_at = |o: usize| Some(u16::from_le_bytes(b.get(o..o + 2)?.try_into().ok()?));
+    let u32_at = |o: usize| Some(u32::from_le_bytes(b.get(o..o + 4)?.try_into().ok()?));
+    let u64_at = |o: usize| Some(u64::from_le_bytes(b.get(o..o + 8)?.try_into().ok()?) as usize);
+    let (table, size, count) = (u64_at(32)?, u16_at(54)? as usize, u16_at(56)? as usize);
+    for i in 0..count {
+        let entry = table.checked_add(i * size)?;
+        if u32_at(entry)? == 3 {
+            let (offset, len) = (u64_at(entry + 8)?, u64_at(entry + 32)?);
+            let text = b.get(offset..offset.checked_add(len)?)?;
+            return Some(
+                String::from_utf8_lossy(text)
+                    .trim_end_matches('\0')
+                    .to_string(),
+            );
+        }
+    }
+    None
+}
+
+/// `e_machine` of an ELF file, in words.
+fn elf_machine(path: &Path) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    if !bytes.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let raw: [u8; 2] = bytes.get(18..20)?.try_into().ok()?;
+    let number = if bytes.get(5) == Some(&2) {
+        u16::from_be_bytes(raw)
+    } else {
+        u16::from_le_bytes(raw)
+    };
+    Some(match number {
+        3 => "x86 (32 bit)".into(),
+        40 => "arm (32 bit)".into(),
+        62 => "x86_64".into(),
+        183 => "aarch64".into(),
+        243 => "riscv".into(),
+        21 => "ppc64".into(),
+        22 => "s390".into(),
+        n => format!("ELF machine {n}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_searched_in_the_given_path_only() {
+        let env = ["PATH=/nonexistent:/bin".to_string()];
+        assert_eq!(find("sh", &env).unwrap(), Path::new("/bin/sh"));
+        let e = find("sh", &["PATH=/nonexistent".into()]).unwrap_err();
+        assert_eq!(e.exit_status(), 127);
+        assert_eq!(find("./x", &env).unwrap(), Path::new("./x"));
+    }
+
+    #[test]
+    fn the_loader_of_a_dynamic_program_is_read_from_its_header() {
+        let me = std::fs::read("/proc/self/exe").unwrap();
+        let loader = elf_interpreter(&me);
+        assert!(
+            loader.is_none_or(|l| l.starts_with("/lib")),
+            "a path of a loader"
+        );
+        assert_eq!(elf_interpreter(b"\x7fELF\x02\x01short"), None);
+    }
+
+    #[test]
+    fn a_missing_interpreter_is_the_cause_that_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("script");
+        std::fs::write(&script, "#!/bin/bash\r\necho\n").unwrap();
+        let error = sys::SysError {
+            call: "execve",
+            args: String::new(),
+            errno: Errno::ENOENT,
+        };
+        let e = diagnose(&script, error);
+        assert_eq!(e.exit_status(), 127);
+        assert!(e.get_hint().unwrap().contains("carriage return"));
+    }
+}

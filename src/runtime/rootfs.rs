@@ -1,0 +1,359 @@
+//! The root file system: prepared in init's mount namespace, then made `/`.
+//!
+//! What it does: the actions that turn a directory into a root. Who runs here: init, inside its
+//! new mount namespace, so nothing of this is ever seen on the host.
+//!
+//! What it implements: runtime-spec "Root", "Rootfs Mount Propagation", "Masked Paths",
+//! "Readonly Paths"; pivot_root(2), mount_namespaces(7).
+//! Interface: the actions [`Propagation`], [`BindRoot`], [`OpenRoot`], [`Pivot`], [`ReadOnlyMount`],
+//! [`Mask`], [`ReadOnly`]. Read next: `devices.rs`.
+
+use super::mount::{ROOT, open_in_root};
+use crate::error::{Context, Error, Result};
+use crate::journal::{Action, Fact, Planned, Scene};
+use crate::sys::{self, mount as m};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// The scene's name for the host's /dev/null, opened and checked before the root changes.
+const NULL: &str = "null";
+
+/// Cuts the tie between this mount namespace and the one that it was copied from.
+#[derive(Debug)]
+pub struct Propagation {
+    /// `MS_SLAVE`, `MS_PRIVATE` or `MS_SHARED`.
+    pub flag: u64,
+}
+
+impl Action for Propagation {
+    fn calls(&self) -> Vec<Planned> {
+        let flags = sys::flag_names(libc::MS_REC | self.flag, m::MS_FLAGS);
+        vec![Planned::new(
+            "mount",
+            format!("NULL, \"/\", NULL, {flags}, NULL"),
+        )]
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        m::mount(None, Path::new("/"), None, libc::MS_REC | self.flag, None)
+            .context("cannot change the propagation of /")
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        // Field 7 of mountinfo on: "shared:1", "master:1", or nothing for private.
+        let value = std::fs::read_to_string("/proc/self/mountinfo")
+            .map_err(|e| e.to_string())
+            .and_then(|text| {
+                root_propagation(&text).ok_or_else(|| "no mount at / in mountinfo".into())
+            });
+        vec![Fact {
+            what: "propagation of /".into(),
+            value,
+            source: "/proc/self/mountinfo".into(),
+        }]
+    }
+}
+
+/// The propagation of the mount at `/` in the text of a mountinfo file.
+fn root_propagation(mountinfo: &str) -> Option<String> {
+    let line = mountinfo
+        .lines()
+        .find(|l| l.split(' ').nth(4) == Some("/"))?;
+    let optional: Vec<&str> = line.split(' ').skip(6).take_while(|f| *f != "-").collect();
+    Some(if optional.is_empty() {
+        "private".into()
+    } else {
+        optional.join(" ")
+    })
+}
+
+/// Bind-mounts the root directory onto itself: pivot_root wants a mount point.
+#[derive(Debug)]
+pub struct BindRoot {
+    /// The root directory.
+    pub path: PathBuf,
+}
+
+impl Action for BindRoot {
+    fn calls(&self) -> Vec<Planned> {
+        vec![
+            Planned::new(
+                "mount",
+                format!("{:?}, {:?}, NULL, MS_BIND|MS_REC", self.path, self.path),
+            ),
+            Planned::new("mount", format!("NULL, {:?}, NULL, MS_PRIVATE", self.path)),
+        ]
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        let what = || format!("cannot make {} a mount point", self.path.display());
+        m::mount(
+            Some(&self.path),
+            &self.path,
+            None,
+            libc::MS_BIND | libc::MS_REC,
+            None,
+        )
+        .with_context(what)?;
+        m::mount(None, &self.path, None, libc::MS_PRIVATE, None).with_context(what)
+    }
+}
+
+/// Opens the root, so that all that follows is relative to it, and /dev/null of the host, which
+/// will cover what is masked.
+#[derive(Debug)]
+pub struct OpenRoot {
+    /// The root directory.
+    pub path: PathBuf,
+}
+
+impl Action for OpenRoot {
+    fn calls(&self) -> Vec<Planned> {
+        Vec::new()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let root = sys::fs::open(&self.path, flags, 0)
+            .with_context(|| format!("cannot open the root {}", self.path.display()))?;
+        scene.put_fd(ROOT, root);
+        let null = sys::fs::open("/dev/null", libc::O_PATH, 0).context("cannot open /dev/null")?;
+        // Whoever could put another file there could have us mount it over a masked path.
+        let stat = nix::sys::stat::fstat(&null).map_err(|errno| sys::SysError {
+            call: "fstat",
+            args: "/dev/null".into(),
+            errno,
+        })?;
+        if stat.st_rdev != sys::fs::makedev(1, 3) {
+            return Err(Error::new(
+                "the host's /dev/null is not the null device (1:3)",
+            ));
+        }
+        scene.put_fd(NULL, null);
+        Ok(())
+    }
+}
+
+/// Swaps the roots and lets go of the old one.
+#[derive(Debug)]
+pub struct Pivot;
+
+impl Action for Pivot {
+    fn calls(&self) -> Vec<Planned> {
+        vec![
+            Planned::new("fchdir", "new root"),
+            Planned::new("pivot_root", "\".\", \".\""),
+            Planned::new("umount2", "\".\", MNT_DETACH"),
+            Planned::new("chdir", "\"/\""),
+        ]
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let what = "cannot make the new root /";
+        sys::fs::fchdir(scene.fd(ROOT)?).context(what)?;
+        // Both arguments are the working directory: the old root ends up stacked under the new
+        // one's mount point, where the next call finds it as ".". No directory is needed inside
+        // the image, so a read-only root works too (pivot_root(2), "pivot_root(".", ".")").
+        m::pivot_root(Path::new("."), Path::new(".")).context(what)?;
+        // The old root still holds every mount of the host. Without this call the container
+        // could walk back to it.
+        m::umount2(Path::new("."), libc::MNT_DETACH).context("cannot let go of the old root")?;
+        sys::fs::chdir("/").context(what)?;
+        let root = sys::fs::open("/", libc::O_PATH | libc::O_DIRECTORY, 0).context(what)?;
+        scene.put_fd(ROOT, root);
+        Ok(())
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        let value = std::fs::read_to_string("/proc/self/mountinfo")
+            .map(|t| format!("{} mounts", t.lines().count()))
+            .map_err(|e| e.to_string());
+        vec![Fact {
+            what: "mounts in this namespace".into(),
+            value,
+            source: "/proc/self/mountinfo".into(),
+        }]
+    }
+}
+
+/// Makes one mount read-only, after everything that had to be written in it.
+#[derive(Debug)]
+pub struct ReadOnlyMount {
+    /// Its place in the container.
+    pub path: PathBuf,
+}
+
+impl Action for ReadOnlyMount {
+    fn calls(&self) -> Vec<Planned> {
+        vec![Planned::new(
+            "mount_setattr",
+            format!("{:?}, set MOUNT_ATTR_RDONLY", self.path),
+        )]
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let what = || format!("cannot make {} read-only", self.path.display());
+        let place = open_in_root(scene.fd(ROOT)?, &self.path, libc::O_PATH).with_context(what)?;
+        let empty = Path::new("");
+        m::mount_setattr(&place, empty, false, libc::MOUNT_ATTR_RDONLY, 0, 0, None)
+            .with_context(what)
+    }
+}
+
+/// Covers paths that would show the host: a file by /dev/null, a directory by an empty read-only
+/// tmpfs. What does not exist needs no cover.
+#[derive(Debug)]
+pub struct Mask {
+    /// Absolute paths in the container.
+    pub paths: Vec<String>,
+}
+
+impl Action for Mask {
+    fn calls(&self) -> Vec<Planned> {
+        self.paths
+            .iter()
+            .map(|p| Planned::new("move_mount", format!("/dev/null or an empty tmpfs → {p:?}")))
+            .collect()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        for path in &self.paths {
+            let what = || format!("cannot mask {path}");
+            let root = scene.fd(ROOT)?;
+            let Some(place) =
+                existing(open_in_root(root, Path::new(path), libc::O_PATH)).with_context(what)?
+            else {
+                continue;
+            };
+            let cover = match place.directory {
+                true => empty_tmpfs().with_context(what)?,
+                false => m::open_tree(
+                    scene.fd(NULL)?,
+                    Path::new(""),
+                    m::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32,
+                )
+                .with_context(what)?,
+            };
+            attach(&cover, &place.fd).with_context(what)?;
+        }
+        Ok(())
+    }
+    fn observe(&self, scene: &Scene) -> Vec<Fact> {
+        let covered = self.paths.iter().filter(|p| {
+            scene.fd(ROOT).is_ok_and(|root| {
+                open_in_root(root, Path::new(p), libc::O_PATH).is_ok_and(|fd| is_covered(&fd))
+            })
+        });
+        vec![Fact {
+            what: "masked paths".into(),
+            value: Ok(covered.count().to_string()),
+            source: "fstat(2): the null device, or an empty tmpfs".into(),
+        }]
+    }
+}
+
+fn is_covered(fd: &OwnedFd) -> bool {
+    nix::sys::stat::fstat(fd).is_ok_and(|s| {
+        s.st_rdev == sys::fs::makedev(1, 3)
+            || (s.st_mode & libc::S_IFMT == libc::S_IFDIR
+                && nix::sys::statfs::fstatfs(fd)
+                    .is_ok_and(|f| f.filesystem_type().0 == 0x0102_1994))
+    })
+}
+
+/// Makes paths read-only that must be seen but not changed, by a bind mount onto themselves.
+#[derive(Debug)]
+pub struct ReadOnly {
+    /// Absolute paths in the container.
+    pub paths: Vec<String>,
+}
+
+impl Action for ReadOnly {
+    fn calls(&self) -> Vec<Planned> {
+        self.paths
+            .iter()
+            .flat_map(|p| {
+                [
+                    Planned::new("open_tree", format!("{p:?}, OPEN_TREE_CLONE|AT_RECURSIVE")),
+                    Planned::new("mount_setattr", "set MOUNT_ATTR_RDONLY"),
+                    Planned::new("move_mount", format!("→ {p:?}")),
+                ]
+            })
+            .collect()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        for path in &self.paths {
+            let what = || format!("cannot make {path} read-only");
+            let root = scene.fd(ROOT)?;
+            let Some(place) =
+                existing(open_in_root(root, Path::new(path), libc::O_PATH)).with_context(what)?
+            else {
+                continue;
+            };
+            let flags = m::OPEN_TREE_CLONE | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
+            let copy = m::open_tree(&place.fd, Path::new(""), flags).with_context(what)?;
+            m::mount_setattr(
+                &copy,
+                Path::new(""),
+                true,
+                libc::MOUNT_ATTR_RDONLY,
+                0,
+                0,
+                None,
+            )
+            .with_context(what)?;
+            attach(&copy, &place.fd).with_context(what)?;
+        }
+        Ok(())
+    }
+}
+
+struct Place {
+    fd: OwnedFd,
+    directory: bool,
+}
+
+/// What was opened, or `None` when it does not exist (or leads through something that is no
+/// directory).
+fn existing(opened: Result<OwnedFd>) -> Result<Option<Place>> {
+    match opened {
+        Ok(fd) => {
+            let stat = nix::sys::stat::fstat(&fd).map_err(|errno| sys::SysError {
+                call: "fstat",
+                args: fd.as_raw_fd().to_string(),
+                errno,
+            })?;
+            Ok(Some(Place {
+                fd,
+                directory: stat.st_mode & libc::S_IFMT == libc::S_IFDIR,
+            }))
+        }
+        Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn empty_tmpfs() -> Result<OwnedFd> {
+    let context = m::fsopen("tmpfs")?;
+    m::fsconfig_set_string(&context, "nr_inodes", "1")?;
+    m::fsconfig_set_flag(&context, "ro")?;
+    m::fsconfig_create(&context)?;
+    Ok(m::fsmount(&context, libc::MOUNT_ATTR_RDONLY)?)
+}
+
+fn attach(mount: &OwnedFd, place: impl AsFd) -> Result<()> {
+    let flags = m::MOVE_MOUNT_F_EMPTY_PATH | m::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(m::move_mount(
+        mount,
+        Path::new(""),
+        place,
+        Path::new(""),
+        flags,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::root_propagation;
+
+    #[test]
+    fn propagation_is_read_from_the_optional_fields() {
+        let shared = "27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n";
+        assert_eq!(root_propagation(shared).as_deref(), Some("shared:1"));
+        let private = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n";
+        assert_eq!(root_propagation(private).as_deref(), Some("private"));
+        assert_eq!(root_propagation(""), None);
+    }
+}

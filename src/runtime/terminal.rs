@@ -1,0 +1,148 @@
+//! The terminal: a pseudo terminal of the container's own devpts, its outer end handed out.
+//!
+//! What it does: init opens `ptmx` of the container's devpts, so that `tty` inside names a device
+//! that exists there, sends the master out over a socket, and makes the other end its controlling
+//! terminal and its three standard streams.
+//!
+//! ```text
+//!   parent                        init
+//!   socketpair ── (inherited) ──▶ open pts/ptmx → master, slave
+//!   recvmsg    ◀── SCM_RIGHTS ──── send master
+//!   keeps the master              TIOCSCTTY, dup2 slave → 0, 1, 2
+//! ```
+//!
+//! What it implements: runtime-spec `process.terminal`, `consoleSize`, "/dev/console"; pty(7).
+//! Interface: the actions [`Channel`], [`OpenTerminal`], [`ReceiveTerminal`], [`Streams`].
+//! Read next: `process.rs`.
+
+use super::mount::{ROOT, target};
+use crate::error::{Context, Error, Result};
+use crate::journal::{Action, Fact, Planned, Scene};
+use crate::sys::{self, mount as m};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+const OUTER: &str = "terminal-outer";
+const INNER: &str = "terminal-inner";
+/// The scene's name for the master, in the parent, after [`ReceiveTerminal`].
+pub const MASTER: &str = "terminal";
+
+/// Parent, before the split: the socket that will carry the master.
+#[derive(Debug)]
+pub struct Channel;
+
+impl Action for Channel {
+    fn calls(&self) -> Vec<Planned> {
+        Vec::new()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let (outer, inner) = sys::socket::socketpair().context("cannot make a socket pair")?;
+        scene.put_fd(OUTER, outer);
+        scene.put_fd(INNER, inner);
+        Ok(())
+    }
+}
+
+/// Init: opens the terminal, sends the master out, and takes the other end as its own.
+#[derive(Debug)]
+pub struct OpenTerminal {
+    /// Rows and columns to begin with.
+    pub size: Option<(u16, u16)>,
+    /// Also show it as /dev/console (a bind mount); not for exec.
+    pub console: bool,
+}
+
+impl Action for OpenTerminal {
+    fn calls(&self) -> Vec<Planned> {
+        let mut calls = vec![Planned::new(
+            "open",
+            "\"/dev/pts/ptmx\"; TIOCSPTLCK; TIOCGPTN",
+        )];
+        if let Some((rows, columns)) = self.size {
+            calls.push(Planned::new(
+                "ioctl",
+                format!("TIOCSWINSZ, {{{rows}, {columns}}}"),
+            ));
+        }
+        if self.console {
+            calls.push(Planned::new("open_tree", "slave, OPEN_TREE_CLONE"));
+            calls.push(Planned::new("move_mount", "→ /dev/console"));
+        }
+        calls.push(Planned::new("ioctl", "TIOCSCTTY"));
+        calls
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let what = "cannot open a terminal in the container";
+        let root = scene.fd(ROOT)?;
+        // Through the pinned root: before pivot_root "/" would still be the host's.
+        let ptmx = format!("/proc/self/fd/{}/dev/pts/ptmx", root.as_raw_fd());
+        let (master, number) = sys::tty::open_ptmx(Path::new(&ptmx))
+            .context(what)
+            .map_err(|e| e.hint("a terminal needs a devpts mounted on /dev/pts"))?;
+        let slave = sys::tty::open_peer(&master).context(what)?;
+        if let Some((rows, columns)) = self.size {
+            sys::tty::set_window_size(&slave, rows, columns).context(what)?;
+        }
+        if self.console {
+            let flags = m::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32;
+            let slave_path = super::mount::open_in_root(
+                root,
+                Path::new(&format!("/dev/pts/{number}")),
+                libc::O_PATH,
+            )?;
+            let copy = m::open_tree(&slave_path, Path::new(""), flags).context(what)?;
+            let place = target(root, Path::new("/dev/console"), false).context(what)?;
+            let both = m::MOVE_MOUNT_F_EMPTY_PATH | m::MOVE_MOUNT_T_EMPTY_PATH;
+            m::move_mount(&copy, Path::new(""), &place, Path::new(""), both).context(what)?;
+        }
+        sys::socket::send_fd(scene.fd(INNER)?, &master).context("cannot hand the terminal out")?;
+        sys::tty::set_controlling(&slave).context(what)?;
+        for stream in 0..=2 {
+            sys::process::dup2_stdio(&slave, stream).context(what)?;
+        }
+        Ok(())
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        vec![Fact::from_link("standard input", "/proc/self/fd/0")]
+    }
+}
+
+/// Parent: takes the master in.
+#[derive(Debug)]
+pub struct ReceiveTerminal;
+
+impl Action for ReceiveTerminal {
+    fn calls(&self) -> Vec<Planned> {
+        Vec::new()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        drop(scene.take_fd(INNER)); // only init writes there now
+        let master = sys::socket::recv_fd(scene.fd(OUTER)?)
+            .context("cannot receive the terminal")?
+            .ok_or_else(|| Error::new("init went away without sending its terminal"))?;
+        scene.put_fd(MASTER, master);
+        drop(scene.take_fd(OUTER));
+        Ok(())
+    }
+}
+
+/// Init: takes the descriptors "stdin", "stdout", "stderr" of the scene as its streams.
+/// They are never chowned: a stream may be a device of the host.
+#[derive(Debug)]
+pub struct Streams;
+
+/// The scene's names of the three streams.
+pub const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
+
+impl Action for Streams {
+    fn calls(&self) -> Vec<Planned> {
+        Vec::new()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        for (i, name) in STREAMS.iter().enumerate() {
+            sys::process::dup2_stdio(scene.fd(name)?, i as i32)
+                .with_context(|| format!("cannot set {name}"))?;
+        }
+        Ok(())
+    }
+}
