@@ -128,6 +128,20 @@ pub fn capset(sets: CapSets) -> SysResult<()> {
     )
 }
 
+/// `int prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0)`: 1 or 0. `op` is that
+/// operation's number. Errors: `EINVAL` (this kernel has no such capability). See prctl(2).
+pub fn ambient_is_set(op: u64, capability: u8) -> SysResult<i64> {
+    reading(
+        "prctl",
+        || format!("PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, {capability}"),
+        || {
+            let capability = u64::from(capability);
+            // SAFETY: takes numbers only.
+            check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, op, capability, 0, 0) })
+        },
+    )
+}
+
 /// `long keyctl(KEYCTL_JOIN_SESSION_KEYRING, const char *name)`
 ///
 /// A new session keyring, so that the container cannot read the caller's keys. Errors: `ENOSYS`,
