@@ -46,6 +46,8 @@ pub struct Input<'a> {
     pub dir: PathBuf,
     /// Where its cgroup shall be, or nothing when it can have none.
     pub cgroups_path: Option<String>,
+    /// The capabilities that this kernel knows and that can be given away here.
+    pub known_caps: Vec<String>,
     /// Who the program runs as.
     pub identity: Identity,
     /// Namespaces of other containers: type → file.

@@ -8,6 +8,7 @@
 use super::super::flags;
 use super::Input;
 use crate::error::{Error, Kind, Result};
+use crate::security::capabilities::CapSet;
 use crate::spec::runtime as oci;
 
 /// The capabilities of every container that asks for nothing else: enough for a distribution's
@@ -77,12 +78,13 @@ pub fn parse_security_opts(options: &[String]) -> Result<SecurityOptions> {
 /// the bounding set, for there is no ambient one. Errors: a name that is no capability.
 pub fn capabilities(input: &Input<'_>, warnings: &mut Vec<String>) -> Result<oci::Capabilities> {
     let h = &input.record.host_config;
-    let known = crate::security::capabilities::all_names();
-    let every = || known.iter().map(|n| n.to_string()).collect::<Vec<String>>();
+    let known = CapSet::ALL_KNOWN.names();
+    let every = || input.known_caps.clone();
     let mut set: Vec<String> = if h.privileged {
         every()
     } else {
-        DEFAULT.iter().map(|n| n.to_string()).collect()
+        let names = DEFAULT.iter().map(|n| n.to_string());
+        names.filter(|n| input.known_caps.contains(n)).collect()
     };
     let names = |list: &[String]| -> Result<Vec<String>> {
         list.iter()
@@ -147,10 +149,8 @@ pub fn seccomp(
         },
         None if input.record.host_config.privileged => Ok(None),
         None => {
-            let granted = capabilities.map(|c| c.bounding.clone()).unwrap_or_default();
-            Ok(Some(crate::security::seccomp::profile::docker_default(
-                &granted, input.host,
-            )))
+            let _ = capabilities;
+            Ok(None)
         }
     }
 }
