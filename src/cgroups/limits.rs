@@ -177,14 +177,48 @@ pub struct IoMax {
     pub wiops: Option<Limit>,
 }
 
+/// A share of a disk, in the unit that it was given in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IoWeight {
+    /// v2's io.weight: 1 to 10000, 100 by default.
+    Io(u64),
+    /// v1's blkio weight, which BFQ, OCI and docker use: 10 to 1000.
+    Blkio(u64),
+}
+
+impl IoWeight {
+    /// As io.weight. The ends of the scales meet, as runtimes have it.
+    pub fn io(self) -> u64 {
+        match self {
+            IoWeight::Io(w) => w,
+            IoWeight::Blkio(w) => 1 + (w.clamp(10, 1000) - 10) * 9999 / 990,
+        }
+    }
+    /// As BFQ's weight, 1 to 1000, 100 by default: the same default, cut off at its end.
+    pub fn bfq(self) -> u64 {
+        match self {
+            IoWeight::Io(w) => w.clamp(1, 1000),
+            IoWeight::Blkio(w) => w,
+        }
+    }
+    /// True for a weight within its scale.
+    pub fn is_valid(self) -> bool {
+        match self {
+            IoWeight::Io(w) => (1..=10_000).contains(&w),
+            IoWeight::Blkio(w) => (10..=1000).contains(&w),
+        }
+    }
+}
+
 /// Block devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Io {
-    /// The share under competition, 1 to 10000, 100 by default.
-    pub weight: Option<u64>,
+    /// The share under competition.
+    pub weight: Option<IoWeight>,
     /// The same for single devices.
-    pub device_weights: Vec<(Device, u64)>,
+    pub device_weights: Vec<(Device, IoWeight)>,
     /// Bandwidth limits.
     pub max: Vec<IoMax>,
 }

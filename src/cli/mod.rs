@@ -10,6 +10,8 @@ use crate::error::{Error, Kind, Result};
 use clap::{Args, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 
+pub mod explain_flag;
+
 /// One subcommand: its name, how to build its parser, how to run it.
 struct Entry {
     name: &'static str,
@@ -32,6 +34,8 @@ macro_rules! commands {
 
 commands! {
     "Stages": ns "ns";
+    "Seeing it": inspect "inspect", explain "explain";
+    "Setting up": completions "completions", man "man";
 }
 
 fn usage(e: clap::Error) -> Error {

@@ -10,6 +10,7 @@
 //! Read next: [`cgroup_layout`].
 
 pub mod cgroup_layout;
+pub mod elf;
 pub mod probe;
 
 pub use cgroup_layout::{CgroupLayout, Hierarchy, LayoutKind};

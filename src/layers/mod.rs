@@ -18,4 +18,7 @@
 //!
 //! Read next: [`crate::images`], which knows where layers come from.
 
+pub mod apply;
+pub mod compression;
 pub mod overlay;
+pub mod whiteout;

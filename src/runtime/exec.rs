@@ -197,20 +197,14 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         ));
     }
     for limit in &process.rlimits {
-        let action = privileges::SetRlimit::from_oci(limit)?;
-        plan.push(Step::init(
-            runtime,
-            format!("rlimit-{}", limit.typ),
-            "A limit of the process itself.",
-            action,
-        ));
+        plan.push(privileges::rlimit(limit)?);
     }
     let cwd = ChangeDirectory {
         path: process.cwd.clone(),
     };
     plan.push(Step::init(runtime, "cwd", "Where the program starts.", cwd));
     plan.steps
-        .extend(privileges::steps(process, privileges::filter(linux)?)?);
+        .extend(privileges::steps(process, linux, request.host)?);
     plan.push(Step::init(
         runtime,
         "execute",

@@ -10,30 +10,45 @@ use crate::error::{Context, Result};
 use crate::host::Host;
 use crate::journal::{Action, Actor, Fact, Planned, Scene, Stage, Step};
 use crate::namespaces::{Caller, IdKind, IdMap, MapWriter, actions, map_writer};
-use crate::spec::runtime::{IdMapping, Linux};
+use crate::spec::runtime::{IdMapping, Linux, NamespaceType};
 use crate::sys;
 
-/// The parent's steps that write the maps of the child. Errors: a bad map.
-pub fn map_steps(linux: &Linux, host: &Host) -> Result<Vec<Step>> {
-    let maps = |list: &[IdMapping]| -> Vec<IdMap> {
-        list.iter()
-            .map(|m| IdMap {
-                inside: m.container_id,
-                outside: m.host_id,
-                count: m.size,
-            })
-            .collect()
-    };
-    let (uids, gids) = (maps(&linux.uid_mappings), maps(&linux.gid_mappings));
-    IdMap::check(IdKind::Uid, &uids)?;
-    IdMap::check(IdKind::Gid, &gids)?;
+/// Whether setgroups(2) is denied for good in the container's own user namespace: its maker had no
+/// power over groups outside, and mapped its own group alone.
+pub fn denies_setgroups(linux: &Linux, host: &Host) -> bool {
+    let own = linux
+        .namespaces
+        .iter()
+        .any(|n| n.typ == NamespaceType::User);
+    own && map_writer(IdKind::Gid, &id_maps(&linux.gid_mappings), &caller(host)) == MapWriter::Own
+}
+
+fn id_maps(list: &[IdMapping]) -> Vec<IdMap> {
+    list.iter()
+        .map(|m| IdMap {
+            inside: m.container_id,
+            outside: m.host_id,
+            count: m.size,
+        })
+        .collect()
+}
+
+fn caller(host: &Host) -> Caller {
     let privileged = !host.rootless;
-    let caller = Caller {
+    Caller {
         uid: host.euid,
         gid: host.egid,
         setuid: privileged,
         setgid: privileged,
-    };
+    }
+}
+
+/// The parent's steps that write the maps of the child. Errors: a bad map.
+pub fn map_steps(linux: &Linux, host: &Host) -> Result<Vec<Step>> {
+    let (uids, gids) = (id_maps(&linux.uid_mappings), id_maps(&linux.gid_mappings));
+    IdMap::check(IdKind::Uid, &uids)?;
+    IdMap::check(IdKind::Gid, &gids)?;
+    let caller = caller(host);
     let mut steps = Vec::new();
     let mut push = |id, why: &'static str, action: Box<dyn Action>| {
         steps.push(Step {

@@ -9,7 +9,6 @@
 //! Interface: [`Request`], [`plan()`], [`launch`], [`exec()`], [`remove`].
 //! Read next: `plan.rs`, the order of everything.
 
-mod caps_pending;
 mod devices;
 mod exec;
 mod identity;
@@ -168,7 +167,12 @@ pub fn remove(spec: &Spec, host: &Host) -> Result<()> {
         return Ok(());
     };
     match Group::existing(&host.cgroups, &CgroupPath::parse(path)?) {
-        Ok(group) => cgroups::lifecycle::remove(&group, true),
+        Ok(group) => {
+            cgroups::lifecycle::remove(&group, true)?;
+            // The group above is ours too; it goes with its last container.
+            cgroups::lifecycle::prune(&group, "glassbox");
+            Ok(())
+        }
         Err(e) if e.get_kind() == crate::error::Kind::NotFound => Ok(()),
         Err(e) => Err(e),
     }

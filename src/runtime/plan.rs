@@ -32,6 +32,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Plan, Stage, Step};
 use crate::namespaces::actions;
+use crate::security::actions::{NewKeyring, OomScoreAdj};
 use crate::spec::runtime::{Linux, NamespaceType, Process, Spec};
 use std::path::{Path, PathBuf};
 
@@ -210,14 +211,6 @@ impl<'a> Builder<'a> {
             let steps = identity::map_steps(self.linux, self.host)?;
             self.plan.steps.extend(steps);
         }
-        if let Some(score) = self.process.oom_score_adj {
-            self.parent(
-                Stage::Runtime,
-                "oom-score",
-                "How readily the kernel picks this process when memory runs out.",
-                privileges::OomScore { score },
-            );
-        }
         Ok(())
     }
 
@@ -237,6 +230,15 @@ impl<'a> Builder<'a> {
                 "become-root",
                 "Root inside the user namespace, and nobody in particular outside.",
                 identity::BecomeRoot,
+            );
+        }
+        if let Some(value) = self.process.oom_score_adj {
+            // Before init is undumpable: then its files in /proc belong to the host's root.
+            self.init(
+                Stage::Runtime,
+                "oom-score",
+                "How readily the kernel picks this process when memory runs out.",
+                OomScoreAdj { value },
             );
         }
         self.init(
@@ -302,7 +304,7 @@ impl<'a> Builder<'a> {
             Stage::Runtime,
             "keyring",
             "A keyring of its own: the caller's keys stay the caller's.",
-            privileges::NewKeyring {
+            NewKeyring {
                 name: self.request.id.to_string(),
             },
         );
@@ -343,13 +345,7 @@ impl<'a> Builder<'a> {
     fn privileges(&mut self) -> Result<()> {
         let p = self.process;
         for limit in &p.rlimits {
-            let action = privileges::SetRlimit::from_oci(limit)?;
-            self.init(
-                Stage::Runtime,
-                format!("rlimit-{}", limit.typ),
-                "A limit of the process itself, which its children inherit.",
-                action,
-            );
+            self.plan.push(privileges::rlimit(limit)?);
         }
         let cwd = ChangeDirectory {
             path: p.cwd.clone(),
@@ -372,7 +368,7 @@ impl<'a> Builder<'a> {
         }
         self.plan
             .steps
-            .extend(privileges::steps(p, privileges::filter(self.linux)?)?);
+            .extend(privileges::steps(p, self.linux, self.host)?);
         self.init(
             Stage::Runtime,
             "execute",

@@ -22,18 +22,9 @@ use crate::runtime::rootfs::{
 };
 use crate::runtime::session::Sysctl;
 use crate::runtime::terminal::{OpenTerminal, ReceiveTerminal, Streams};
+use crate::security::paths::{DEVICES, LINKS};
 use crate::spec::runtime::NamespaceType;
 use std::path::{Path, PathBuf};
-
-/// runtime-spec "Default Devices": path, major, minor.
-const DEFAULT_DEVICES: &[(&str, u32, u32)] = &[
-    ("/dev/null", 1, 3),
-    ("/dev/zero", 1, 5),
-    ("/dev/full", 1, 7),
-    ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9),
-    ("/dev/tty", 5, 0),
-];
 
 impl Builder<'_> {
     pub(super) fn root_and_mounts(&mut self) -> Result<()> {
@@ -219,17 +210,17 @@ impl Builder<'_> {
             .any(|m| m.destination == Path::new("/dev") && m.typ.as_deref() == Some("tmpfs"));
         let bind = self.in_user_namespace();
         if fresh_dev {
-            for (path, major, minor) in DEFAULT_DEVICES {
+            for device in DEVICES {
                 let node = Node {
-                    path: PathBuf::from(path),
+                    path: device.path.into(),
                     kind: 'c',
-                    major: *major,
-                    minor: *minor,
+                    major: device.major,
+                    minor: device.minor,
                     mode: 0o666,
                     uid: 0,
                     gid: 0,
                 };
-                let id = format!("device-{path}");
+                let id = format!("device-{}", device.path);
                 let why = "A program finds the few devices that it may rely on, and no other.";
                 self.init(Stage::Runtime, id, why, MakeNode { node, bind });
             }
@@ -261,22 +252,16 @@ impl Builder<'_> {
             );
         }
         if fresh_dev {
-            let mut links: Vec<(String, String)> = [
-                ("/proc/self/fd", "/dev/fd"),
-                ("/proc/self/fd/0", "/dev/stdin"),
-                ("/proc/self/fd/1", "/dev/stdout"),
-                ("/proc/self/fd/2", "/dev/stderr"),
-            ]
-            .map(|(to, path)| (to.to_string(), path.to_string()))
-            .to_vec();
-            if self
+            let devpts = self
                 .spec
                 .mounts
                 .iter()
-                .any(|m| m.typ.as_deref() == Some("devpts"))
-            {
-                links.push(("pts/ptmx".into(), "/dev/ptmx".into()));
-            }
+                .any(|m| m.typ.as_deref() == Some("devpts"));
+            let links = LINKS
+                .iter()
+                .filter(|(path, _)| devpts || *path != "/dev/ptmx")
+                .map(|(path, to)| (to.to_string(), path.to_string()))
+                .collect();
             self.init(
                 Stage::Runtime,
                 "dev-links",

@@ -1,0 +1,278 @@
+//! The steps of a set-up that concern groups: create, limit, open, enter.
+//!
+//! What it does: each struct is one step; its fields are the step's arguments. All of them run in
+//! the parent, with the caller's privileges in the host's cgroup tree: inside, the tree is
+//! read-only or not there at all.
+//! What it implements: [`Action`] over cgroupfs: mkdir(2), rmdir(2), write(2).
+//! Interface: [`CreateGroup`], [`Evacuate`], [`WriteLimit`], [`OpenGroup`], [`Attach`],
+//! [`Freeze`]. Read next: `create.rs`, `lifecycle.rs`, then `devices.rs`.
+
+mod create;
+
+pub use create::{CreateGroup, Evacuate, LEAF};
+
+use super::group::Group;
+use super::lifecycle;
+use super::plan::LimitWrite;
+use crate::error::{Context, Error, Result};
+use crate::journal::{Action, Fact, Planned, Scene};
+use crate::sys::{self, Errno};
+use std::path::PathBuf;
+
+/// Writes one limit into one kernel file.
+#[derive(Debug, Clone)]
+pub struct WriteLimit {
+    /// The file.
+    pub path: PathBuf,
+    /// What to write.
+    pub value: String,
+    /// What reads back.
+    pub expected: Option<String>,
+    /// Another file and value, when the kernel does not have the first.
+    pub fallback: Option<(PathBuf, String)>,
+    /// Undo writes the old value back: for a group that existed before.
+    pub restore: bool,
+}
+
+impl WriteLimit {
+    /// Out of a planned write; `restore` for a group that is not removed when the plan is undone.
+    pub fn new(write: &LimitWrite, restore: bool) -> WriteLimit {
+        WriteLimit {
+            path: write.path.clone(),
+            value: write.value.clone(),
+            expected: write.expected.clone(),
+            fallback: write.fallback.clone(),
+            restore,
+        }
+    }
+    fn key(&self) -> String {
+        format!("cgroup.old {}", self.path.display())
+    }
+    fn explain(&self, e: sys::SysError) -> Error {
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let hint = match e.errno {
+            Errno::ENOENT if file.contains("memsw") || file.contains("swap") => {
+                "this kernel does not count swap: boot with swapaccount=1".to_string()
+            }
+            Errno::ENOENT if file.contains("weight") => {
+                "the kernel shares disks by weight only with the BFQ scheduler or the io.cost model"
+                    .to_string()
+            }
+            Errno::ENOENT => format!(
+                "this kernel has no {file}, or the group's controllers do not include it"
+            ),
+            Errno::EBUSY if file.starts_with("memory.") => {
+                "the group uses more than that already and it cannot be reclaimed".to_string()
+            }
+            Errno::EINVAL if file == "memory.limit_in_bytes" => {
+                "v1 keeps memory.memsw.limit_in_bytes (memory plus swap) at or above it: raise that \
+                 as well with --memory-swap"
+                    .to_string()
+            }
+            Errno::EINVAL if file.contains("memsw") => {
+                "it must not be below memory.limit_in_bytes".to_string()
+            }
+            Errno::EINVAL if file.starts_with("cpu.cfs") => {
+                "no group may have more time than the one above it".to_string()
+            }
+            Errno::EINVAL | Errno::EACCES | Errno::ENOSPC if file.starts_with("cpuset.") => {
+                format!(
+                    "it must lie within {file} of the group above, and not be empty while it holds \
+                     processes"
+                )
+            }
+            Errno::ENODEV | Errno::ENXIO => "there is no such block device".to_string(),
+            _ => return Error::from(e).context(format!("cannot set {file} to {:?}", self.value)),
+        };
+        Error::new(format!("cannot set {file} to {:?}", self.value))
+            .caused_by(e)
+            .hint(hint)
+            .topic("cgroups")
+    }
+}
+
+impl Action for WriteLimit {
+    fn calls(&self) -> Vec<Planned> {
+        vec![Planned::new(
+            "write",
+            format!("{} ← {}", self.path.display(), self.value),
+        )]
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        if self.restore
+            && let Ok(old) = std::fs::read_to_string(&self.path)
+        {
+            scene.put(self.key(), old.trim_end());
+        }
+        match (sys::fs::write_file(&self.path, &self.value), &self.fallback) {
+            (Ok(()), _) => Ok(()),
+            (Err(e), Some((path, value))) if e.errno == Errno::ENOENT && path.exists() => {
+                sys::fs::write_file(path, value).map_err(|e| self.explain(e))
+            }
+            (Err(e), _) => Err(self.explain(e)),
+        }
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        vec![Fact::from_file(name, &self.path)]
+    }
+    fn expected(&self) -> Option<String> {
+        self.expected.clone()
+    }
+    fn undo(&self, scene: &mut Scene) -> Result<()> {
+        let Some(old) = scene.get(&self.key()).map(str::to_string) else {
+            return Ok(());
+        };
+        // Files of several lines are keyed by device and have no one old value to write.
+        if old.is_empty() || old.contains('\n') {
+            return Ok(());
+        }
+        sys::fs::write_file(&self.path, &old)
+            .with_context(|| format!("cannot set {} back to {old:?}", self.path.display()))
+    }
+}
+
+/// Opens the group's directory in the v2 tree and keeps it in the scene as `cgroup`, for
+/// `CLONE_INTO_CGROUP`.
+#[derive(Debug, Clone)]
+pub struct OpenGroup {
+    /// The directory.
+    pub dir: PathBuf,
+}
+
+impl Action for OpenGroup {
+    fn calls(&self) -> Vec<Planned> {
+        // Opening for reading changes nothing, so it is no call of the journal's.
+        Vec::new()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        let fd = sys::fs::open(&self.dir, flags, 0).context("cannot open the cgroup")?;
+        scene.put_fd("cgroup", fd);
+        Ok(())
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        vec![Fact::from_file("cgroup.type", self.dir.join("cgroup.type"))]
+    }
+    fn expected(&self) -> Option<String> {
+        Some("domain".into())
+    }
+    fn undo(&self, scene: &mut Scene) -> Result<()> {
+        drop(scene.take_fd("cgroup"));
+        Ok(())
+    }
+}
+
+/// Which process enters a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// The child that the clone step made.
+    Child,
+    /// The caller itself.
+    Myself,
+    /// This process.
+    Pid(i32),
+}
+
+/// Moves a process into the group, in each tree.
+#[derive(Debug, Clone)]
+pub struct Attach {
+    /// The group's directories.
+    pub dirs: Vec<PathBuf>,
+    /// Which process.
+    pub who: Who,
+}
+
+impl Attach {
+    /// Into all usable trees of `group`; `cloned_into` leaves out the v2 tree, which the clone
+    /// step has dealt with.
+    pub fn new(group: &Group, who: Who, cloned_into: bool) -> Attach {
+        Attach {
+            dirs: group
+                .usable()
+                .filter(|d| !(d.v2 && cloned_into))
+                .map(|d| d.dir.clone())
+                .collect(),
+            who,
+        }
+    }
+}
+
+impl Action for Attach {
+    fn calls(&self) -> Vec<Planned> {
+        let who = match self.who {
+            Who::Child => "init's pid".to_string(),
+            Who::Myself => "0".to_string(),
+            Who::Pid(pid) => pid.to_string(),
+        };
+        self.dirs
+            .iter()
+            .map(|d| Planned::new("write", format!("{}/cgroup.procs ← {who}", d.display())))
+            .collect()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let pid = match self.who {
+            Who::Child => scene.child_pid()?,
+            Who::Myself => 0, // the kernel reads 0 as the writer
+            Who::Pid(pid) => pid,
+        };
+        for dir in &self.dirs {
+            lifecycle::attach_dir(dir, pid)?;
+        }
+        Ok(())
+    }
+    fn observe(&self, scene: &Scene) -> Vec<Fact> {
+        let pid = match self.who {
+            Who::Child => match scene.child_pid() {
+                Ok(pid) => pid.to_string(),
+                Err(_) => return Vec::new(),
+            },
+            Who::Myself => "self".to_string(),
+            Who::Pid(pid) => pid.to_string(),
+        };
+        let file = format!("/proc/{pid}/cgroup");
+        vec![Fact {
+            what: "groups of the process".into(),
+            value: std::fs::read_to_string(&file)
+                .map(|t| t.trim_end().replace('\n', " "))
+                .map_err(|e| e.to_string()),
+            source: file,
+        }]
+    }
+}
+
+/// Stops all processes of the group where they are, until it is thawed.
+#[derive(Debug, Clone)]
+pub struct Freeze {
+    /// The group.
+    pub group: Group,
+}
+
+impl Action for Freeze {
+    fn calls(&self) -> Vec<Planned> {
+        match lifecycle::freezer(&self.group) {
+            Some((path, freeze, _)) => {
+                vec![Planned::new(
+                    "write",
+                    format!("{} ← {freeze}", path.display()),
+                )]
+            }
+            None => Vec::new(),
+        }
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        lifecycle::freeze(&self.group)
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        match lifecycle::freezer(&self.group) {
+            Some((path, ..)) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                vec![Fact::from_file(name, &path)]
+            }
+            None => Vec::new(),
+        }
+    }
+    fn undo(&self, _: &mut Scene) -> Result<()> {
+        lifecycle::thaw(&self.group)
+    }
+}

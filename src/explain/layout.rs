@@ -1,0 +1,556 @@
+//! Steps become lines.
+//!
+//! What it does: knows the columns (stage and call on the left, arguments, time on the right,
+//! reasons and facts indented below), groups by stage, and in the story merges neighbours of one
+//! kind into one line. It keeps a pending group, because whether a step stands alone is only known
+//! when the next one comes.
+//! Interface: [`Layout`]. Read next: [`crate::ui`], which owns the colours.
+
+use super::Depth;
+use super::told::{Item, Made, Reading, Told};
+use crate::journal::{Actor, Stage};
+use crate::ui::{Style, styled};
+use std::collections::BTreeSet;
+
+/// Where arguments, reasons and facts begin.
+const INDENT: usize = 14;
+/// The width of a line. Not the terminal's: what was told is pasted into issues and books.
+const WIDTH: usize = 88;
+/// Where the duration ends.
+const TIME_AT: usize = WIDTH;
+/// Facts that a step may show in the story.
+const FACTS_IN_STORY: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Layout {
+    depth: Depth,
+    colour: bool,
+    stage: Option<Stage>,
+    introduced: BTreeSet<Stage>,
+    actor: Actor,
+    pending: Vec<Told>,
+    steps: usize,
+    calls: usize,
+    outside: usize,
+    ns: u64,
+    failed: bool,
+}
+
+impl Layout {
+    pub fn new(depth: Depth, colour: bool) -> Layout {
+        Layout {
+            depth,
+            colour,
+            stage: None,
+            introduced: BTreeSet::new(),
+            actor: Actor::Parent,
+            pending: Vec::new(),
+            steps: 0,
+            calls: 0,
+            outside: 0,
+            ns: 0,
+            failed: false,
+        }
+    }
+
+    /// The lines that can be told now that this has come.
+    pub fn item(&mut self, item: Item) -> Vec<String> {
+        match item {
+            Item::Step(step) => self.step(*step),
+            Item::Operation(name, time) => {
+                let mut lines = self.flush();
+                self.stage = None;
+                let title = styled(name, Style::Strong, self.colour);
+                lines.push(format!("{title} {}", self.dim(format!("at {}", utc(time)))));
+                lines
+            }
+            Item::Outside(made) => {
+                self.calls += 1;
+                self.outside += 1;
+                self.ns += made.ns.unwrap_or(0);
+                if self.depth != Depth::All {
+                    return Vec::new();
+                }
+                let mut lines = self.flush();
+                if self.stage.take().is_some() || self.outside == 1 {
+                    lines.push(self.dim("- engine      book-keeping outside the plan"));
+                }
+                lines.push(self.call_line(&made));
+                lines
+            }
+            Item::Undo(step, error) => {
+                let mut lines = self.flush();
+                let result = match error {
+                    None => styled("✓", Style::Good, self.colour),
+                    Some(e) => styled(format!("✗ {e}"), Style::Bad, self.colour),
+                };
+                lines.push(format!("  {:<12}{step} {result}", "taken back"));
+                lines
+            }
+        }
+    }
+
+    /// The lines that can be told now that this step has ended.
+    pub fn step(&mut self, step: Told) -> Vec<String> {
+        self.steps += 1;
+        self.calls += step.calls.len();
+        self.ns += step.ns.unwrap_or(0);
+        self.failed |= step.error.is_some();
+        if self.depth == Depth::All {
+            let mut lines = self.heading(&step);
+            lines.extend(self.in_full(&step));
+            return lines;
+        }
+        let joins = self.pending.last().is_some_and(|last| {
+            last.kind() == step.kind()
+                && last.actor == step.actor
+                && !last.failed()
+                && !step.failed()
+        });
+        let lines = if joins { Vec::new() } else { self.flush() };
+        self.pending.push(step);
+        lines
+    }
+
+    /// What is pending, and the sum of all.
+    pub fn end(&mut self) -> Vec<String> {
+        let mut lines = self.flush();
+        if self.steps + self.calls == 0 {
+            return lines;
+        }
+        let mut sum = format!(
+            "{}, {}, {}",
+            count(self.steps, "step"),
+            count(self.calls, "system call"),
+            duration(self.ns)
+        );
+        if self.outside > 0 && self.depth == Depth::Story {
+            sum += &format!(
+                " ({} of the calls are the engine's own book-keeping)",
+                self.outside
+            );
+        }
+        if self.failed {
+            sum += "; a step failed, so everything was taken back";
+        } else if self.depth == Depth::Story {
+            sum += "; --explain=all shows every call";
+        }
+        lines.push(self.dim(sum));
+        lines
+    }
+
+    /// The same for a plan, in which nothing has happened.
+    pub fn end_of_plan(&mut self) -> Vec<String> {
+        let mut lines = self.flush();
+        lines.push(self.dim(format!(
+            "{}, {}; this is a plan, nothing was done",
+            count(self.steps, "step"),
+            count(self.calls, "system call")
+        )));
+        lines
+    }
+
+    fn heading(&mut self, step: &Told) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.stage != Some(step.stage) {
+            self.stage = Some(step.stage);
+            let name = format!("{} {:<11}", step.stage.number(), step.stage.name());
+            let name = styled(name, Style::Strong, self.colour);
+            // A stage that comes again needs no second introduction.
+            let purpose = match self.introduced.insert(step.stage) {
+                true => step.stage.purpose(),
+                false => "again",
+            };
+            lines.push(format!("{name} {purpose}"));
+        }
+        if self.actor != step.actor {
+            self.actor = step.actor;
+            let who = match step.actor {
+                Actor::Parent => "(outside again: the process that makes the container)",
+                Actor::Init => "(from here inside: the new process, which will become the program)",
+            };
+            lines.push(format!("  {}", self.dim(who)));
+        }
+        lines
+    }
+
+    fn flush(&mut self) -> Vec<String> {
+        let group = std::mem::take(&mut self.pending);
+        let Some(first) = group.first() else {
+            return Vec::new();
+        };
+        let mut lines = self.heading(first);
+        if let [step] = group.as_slice() {
+            lines.extend(self.in_short(step));
+        } else {
+            lines.extend(self.merged(&group));
+        }
+        lines
+    }
+
+    /// One step of the story: its main call, its reason, what changed.
+    fn in_short(&mut self, step: &Told) -> Vec<String> {
+        let mut lines = Vec::new();
+        match step.main_call() {
+            Some(made) => {
+                let mut line = left(&made.call, &call_text(made));
+                if step.calls.len() > 1 {
+                    line = clip(&line, TIME_AT - 24);
+                    line += &format!("  (+{})", count(step.calls.len() - 1, "call"));
+                }
+                lines.push(self.timed(line, step.ns, step.error.is_some()));
+            }
+            None => lines.push(self.timed(left(step.kind().1, step.object()), step.ns, false)),
+        }
+        lines.extend(self.reason(&step.why, self.changes(step, FACTS_IN_STORY)));
+        lines.extend(self.error(step));
+        lines
+    }
+
+    /// Several steps of one kind: how many, on what, the reason of the first.
+    fn merged(&mut self, group: &[Told]) -> Vec<String> {
+        let calls: usize = group.iter().map(|s| s.calls.len()).sum();
+        let ns = group.iter().map(|s| s.ns).sum::<Option<u64>>();
+        let name = format!("{} ×{}", group[0].kind().1, group.len());
+        let objects: Vec<&str> = group
+            .iter()
+            .map(Told::object)
+            .filter(|o| !o.is_empty())
+            .collect();
+        let mut rows = wrap(&objects.join(", "), WIDTH - INDENT - 12);
+        if rows.len() > 2 {
+            rows.truncate(2);
+            rows[1] = clip(&rows[1], WIDTH - INDENT - 14) + " …";
+        }
+        let mut lines = Vec::new();
+        for (i, row) in rows.iter().enumerate() {
+            lines.push(match i {
+                0 => self.timed(left(&name, row), ns, false),
+                _ => format!("{:INDENT$}{row}", ""),
+            });
+        }
+        if lines.is_empty() {
+            lines.push(self.timed(left(&name, &format!("{calls} calls")), ns, false));
+        }
+        let same = group.iter().all(|s| s.why == group[0].why);
+        let checked: Vec<bool> = group
+            .iter()
+            .flat_map(|s| s.readings.iter().filter_map(|r| r.as_expected))
+            .collect();
+        let mut tail = Vec::new();
+        if !checked.is_empty() {
+            let ok = styled("✓", Style::Good, self.colour);
+            tail.push(format!("{} read back {ok}", checked.len()));
+        }
+        let why = if same || group[0].object().is_empty() {
+            group[0].why.clone()
+        } else {
+            format!("{}: {}", group[0].object(), group[0].why)
+        };
+        lines.extend(self.reason(&why, tail));
+        lines
+    }
+
+    /// A step with everything.
+    fn in_full(&mut self, step: &Told) -> Vec<String> {
+        let mut lines = vec![self.timed(
+            format!("  {}", styled(&step.id, Style::Name, self.colour)),
+            step.ns,
+            step.error.is_some(),
+        )];
+        lines.extend(
+            wrap(&step.why, WIDTH - 4)
+                .into_iter()
+                .map(|l| format!("    {}", self.dim(l))),
+        );
+        lines.extend(step.calls.iter().map(|made| self.call_line(made)));
+        for reading in &step.readings {
+            let from = self.dim(format!("[{}]", reading.source));
+            for line in wrap(&self.change(reading, true), WIDTH - 6) {
+                lines.push(format!("      {line}"));
+            }
+            if let Some(last) = lines.last_mut() {
+                *last += &format!(" {from}");
+            }
+        }
+        lines.extend(self.error(step));
+        lines
+    }
+
+    fn call_line(&self, made: &Made) -> String {
+        let result = match (&made.errno, made.returned) {
+            (Some(errno), _) => styled(format!(" = {errno}"), Style::Bad, self.colour),
+            (None, Some(n)) => format!(" = {n}"),
+            (None, None) => String::new(),
+        };
+        let line = format!("    {}({}){result}", made.call, made.args);
+        match made.ns {
+            Some(ns) => self.timed(line, Some(ns), false),
+            None => line,
+        }
+    }
+
+    fn reason(&self, why: &str, tail: Vec<String>) -> Vec<String> {
+        let mut text = why.trim_end_matches('.').to_string();
+        for part in tail {
+            text += "; ";
+            text += &part;
+        }
+        wrap(&text, WIDTH - INDENT)
+            .into_iter()
+            .map(|line| format!("{:INDENT$}{}", "", self.dim(line)))
+            .collect()
+    }
+
+    fn error(&self, step: &Told) -> Vec<String> {
+        let Some(error) = &step.error else {
+            return Vec::new();
+        };
+        wrap(&format!("✗ {error}"), WIDTH - INDENT)
+            .into_iter()
+            .map(|l| format!("{:INDENT$}{}", "", styled(l, Style::Bad, self.colour)))
+            .collect()
+    }
+
+    /// The facts that say something: changed, checked or unreadable.
+    fn changes(&self, step: &Told, at_most: usize) -> Vec<String> {
+        let telling: Vec<&Reading> = step
+            .readings
+            .iter()
+            .filter(|r| match &r.after {
+                Some(Ok(after)) => r.as_expected.is_some() || r.before.as_ref() != Some(after),
+                Some(Err(_)) => r.before.is_some(),
+                None => false,
+            })
+            .collect();
+        let mut parts: Vec<String> = telling
+            .iter()
+            .take(at_most)
+            .map(|r| self.change(r, false))
+            .collect();
+        if telling.len() > at_most {
+            parts.push(format!("{} more facts", telling.len() - at_most));
+        }
+        parts
+    }
+
+    fn change(&self, reading: &Reading, full: bool) -> String {
+        let limit = if full { 400 } else { 56 };
+        let show = |text: &str| clip(&value(text), limit);
+        let mark = match reading.as_expected {
+            Some(true) => format!(" {}", styled("✓", Style::Good, self.colour)),
+            Some(false) => {
+                format!(
+                    " {}",
+                    styled("✗ not what was asked for", Style::Bad, self.colour)
+                )
+            }
+            None => String::new(),
+        };
+        let what = &reading.what;
+        let text = match (&reading.before, &reading.after) {
+            (Some(b), Some(Ok(a))) if b == a && full => format!("{what}: {}, as before", show(a)),
+            (Some(b), Some(Ok(a))) if b != a && !(show(b) == show(a)) && !b.is_empty() => {
+                format!("{what} {} → {}", show(b), show(a))
+            }
+            (_, Some(Ok(a))) if reading.as_expected.is_some() && !full => {
+                format!("read back {}", show(a))
+            }
+            (_, Some(Ok(a))) => format!("{what} {}", show(a)),
+            (_, Some(Err(why))) => format!("{what} could not be read: {why}"),
+            (Some(b), None) => format!("{what} was {}", show(b)),
+            (None, None) => what.clone(),
+        };
+        text + &mark
+    }
+
+    /// A line with its time at the right edge, and ✗ in place of nothing when it failed.
+    fn timed(&self, line: String, ns: Option<u64>, failed: bool) -> String {
+        let Some(ns) = ns else {
+            return line.trim_end().to_string();
+        };
+        let time = duration(ns);
+        let room = TIME_AT - time.len() - 1;
+        let line = if self.depth == Depth::Story {
+            clip(&line, room)
+        } else {
+            line
+        };
+        let pad = room.saturating_sub(visible(&line)) + 1;
+        let mark = if failed {
+            styled(" ✗", Style::Bad, self.colour)
+        } else {
+            String::new()
+        };
+        format!("{line}{:pad$}{}{mark}", "", self.dim(time))
+    }
+
+    fn dim(&self, text: impl std::fmt::Display) -> String {
+        styled(text, Style::Dim, self.colour)
+    }
+}
+
+/// The call's name in its column and what follows.
+fn left(name: &str, rest: &str) -> String {
+    let width = INDENT - 2;
+    if name.chars().count() < width {
+        format!("  {name:<width$}{rest}")
+    } else {
+        format!("  {name} {rest}")
+    }
+}
+
+/// Arguments for the story: a write as `FILE ← VALUE`, the result where it is worth something.
+fn call_text(made: &Made) -> String {
+    let args = match (made.call.as_str(), made.args.split_once(", ")) {
+        ("write", _) if made.args.contains(" ← ") => {
+            let (file, text) = made.args.split_once(" ← ").unwrap_or_default();
+            format!("{} ← {text}", from_the_end(file, 30))
+        }
+        ("write", Some((file, text))) => {
+            let file = file.trim_matches('"');
+            let text = text.trim_matches('"').replace("\\n", "");
+            format!("{} ← {text}", from_the_end(file, 30))
+        }
+        _ => made
+            .args
+            .replace("CLONE_NEW", "NEW")
+            .replace("NEWNEW", "NEW"),
+    };
+    match (&made.errno, made.returned) {
+        (Some(errno), _) => format!("{args} → {errno}"),
+        (None, Some(n)) if made.call.starts_with("clone") => format!("{args} → {n}"),
+        _ => args,
+    }
+}
+
+/// A path's last components: in a story the file's name matters most.
+fn from_the_end(path: &str, width: usize) -> String {
+    if path.chars().count() <= width {
+        return path.to_string();
+    }
+    let mut tail = String::new();
+    for part in path.rsplit('/') {
+        if tail.chars().count() + part.chars().count() + 2 > width && !tail.is_empty() {
+            break;
+        }
+        tail = if tail.is_empty() {
+            part.to_string()
+        } else {
+            format!("{part}/{tail}")
+        };
+    }
+    format!("…/{tail}")
+}
+
+/// A fact's value on one line; `pid:[4026531836]` as its number.
+fn value(text: &str) -> String {
+    if let Some((_, number)) = text.split_once(":[")
+        && let Some(number) = number.strip_suffix(']')
+        && number.chars().all(|c| c.is_ascii_digit())
+    {
+        return number.to_string();
+    }
+    let lines = text
+        .lines()
+        .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "));
+    let joined = lines.collect::<Vec<_>>().join(", ");
+    if joined.is_empty() {
+        "(empty)".into()
+    } else {
+        joined
+    }
+}
+
+/// `1 step`, `2 steps`.
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// `0.02 ms`, `1.20 s`.
+pub(super) fn duration(ns: u64) -> String {
+    if ns >= 1_000_000_000 {
+        format!("{:.2} s", ns as f64 / 1e9)
+    } else {
+        format!("{:.2} ms", ns as f64 / 1e6)
+    }
+}
+
+/// Seconds since the epoch as `2026-11-24 01:02:03 UTC` (civil-from-days, proleptic Gregorian).
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let z = days + 719_468;
+    let (era, doe) = (z / 146_097, z % 146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    let (h, m, s) = (rest / 3600, rest % 3600 / 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02} UTC")
+}
+
+/// Columns that a text takes, escape sequences not counted.
+fn visible(text: &str) -> usize {
+    let mut count = 0;
+    let mut escape = false;
+    for c in text.chars() {
+        match (escape, c) {
+            (false, '\x1b') => escape = true,
+            (true, 'm') => escape = false,
+            (true, _) => {}
+            (false, _) => count += 1,
+        }
+    }
+    count
+}
+
+/// At most `width` columns of a text without escape sequences, with `…` where it was cut.
+fn clip(text: &str, width: usize) -> String {
+    if visible(text) <= width || text.contains('\x1b') {
+        return text.to_string();
+    }
+    text.chars()
+        .take(width.saturating_sub(1))
+        .collect::<String>()
+        + "…"
+}
+
+/// Breaks a text at spaces into lines of at most `width` columns.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ').filter(|w| !w.is_empty()) {
+        match lines.last_mut() {
+            Some(line) if visible(line) + 1 + visible(word) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_dates() {
+        assert_eq!(duration(20_000), "0.02 ms");
+        assert_eq!(duration(1_200_000_000), "1.20 s");
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_795_481_100), "2026-11-24 00:45:00 UTC");
+    }
+
+    #[test]
+    fn long_paths_keep_their_end() {
+        assert_eq!(from_the_end("memory.max", 20), "memory.max");
+        assert_eq!(
+            from_the_end("/sys/fs/cgroup/glassbox/abc/memory.max", 20),
+            "…/abc/memory.max"
+        );
+    }
+}
