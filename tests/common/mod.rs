@@ -7,7 +7,7 @@
 //! several people on one machine do not see each other.
 //!
 //! Rules: a test that cannot run here says why through [`skip`] and counts as skipped;
-//! `GLASSBOX_REQUIRE_ALL=1` turns that into a failure. No test leaves a mount, cgroup, process or
+//! `GLASSBOX_REQUIRE_ALL=1` turns that into a failure (see [`skip_for`]). No test leaves a mount, cgroup, process or
 //! file behind.
 //!
 //! Read next: `leak.rs`, `run.rs`, then any test file beside this folder.
@@ -18,6 +18,8 @@ mod leak;
 mod run;
 pub mod source;
 
+use std::io::Write;
+
 pub use leak::{LeakCheck, TempRoot};
 pub use run::{Output, Run, as_user, binary, run, run_in};
 
@@ -27,9 +29,25 @@ pub const USER: u32 = 65534;
 /// Says that a test cannot run here, and why. Use as `return skip("…")`.
 #[track_caller]
 pub fn skip(reason: impl std::fmt::Display) {
-    eprintln!("SKIPPED: {reason}");
+    // Straight to stderr: what `eprintln!` prints in a test that passes is never seen.
+    let test = std::thread::current().name().unwrap_or("?").to_string();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
     if std::env::var_os("GLASSBOX_REQUIRE_ALL").is_some_and(|v| v == "1") {
         panic!("GLASSBOX_REQUIRE_ALL=1 and this test cannot run here: {reason}");
+    }
+}
+
+/// Skips for a need of [`missing`]. `GLASSBOX_MAY_LACK=root,cgroup1` names the needs that this run
+/// cannot have by its nature (an ordinary user is not root, a host has one cgroup layout), so
+/// that `GLASSBOX_REQUIRE_ALL=1` still means all the rest: another run has what this one lacks.
+#[track_caller]
+pub fn skip_for((need, reason): (&str, String)) {
+    let lacks = std::env::var("GLASSBOX_MAY_LACK").unwrap_or_default();
+    if lacks.split(',').any(|lack| lack == need) {
+        let test = std::thread::current().name().unwrap_or("?").to_string();
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
+    } else {
+        skip(reason);
     }
 }
 
@@ -44,19 +62,24 @@ pub fn has_program(name: &str) -> bool {
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
 }
 
-/// What a test needs and does not have, as a reason to skip; `None` when all is there.
+/// What a test needs and does not have, with the reason to skip; `None` when all is there.
 ///
 /// Words: `root`, `cgroup2` (a hierarchy with the memory controller), `cgroup1`, else a program's
 /// name.
-pub fn missing(needs: &[&str]) -> Option<String> {
-    needs.iter().find_map(|need| match *need {
-        "root" => (!is_root()).then(|| "needs root".to_string()),
-        "cgroup2" => (!std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
-            .is_ok_and(|c| c.contains("memory")))
-        .then(|| "needs a unified (v2) cgroup hierarchy with the memory controller".to_string()),
-        "cgroup1" => (!std::path::Path::new("/sys/fs/cgroup/memory").is_dir())
-            .then(|| "needs the v1 memory hierarchy".to_string()),
-        program => (!has_program(program)).then(|| format!("needs the program {program}")),
+pub fn missing<'a>(needs: &[&'a str]) -> Option<(&'a str, String)> {
+    needs.iter().find_map(|&need| {
+        let reason = match need {
+            "root" => (!is_root()).then(|| "needs root".to_string()),
+            "cgroup2" => (!std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+                .is_ok_and(|c| c.contains("memory")))
+            .then(|| {
+                "needs a unified (v2) cgroup hierarchy with the memory controller".to_string()
+            }),
+            "cgroup1" => (!std::path::Path::new("/sys/fs/cgroup/memory").is_dir())
+                .then(|| "needs the v1 memory hierarchy".to_string()),
+            program => (!has_program(program)).then(|| format!("needs the program {program}")),
+        };
+        reason.map(|reason| (need, reason))
     })
 }
 
@@ -64,8 +87,8 @@ pub fn missing(needs: &[&str]) -> Option<String> {
 #[macro_export]
 macro_rules! needs {
     ($($what:literal),+ $(,)?) => {
-        if let Some(reason) = common::missing(&[$($what),+]) {
-            return common::skip(reason);
+        if let Some(lacking) = common::missing(&[$($what),+]) {
+            return common::skip_for(lacking);
         }
     };
 }
