@@ -7,7 +7,7 @@
 //! several people on one machine do not see each other.
 //!
 //! Rules: a test that cannot run here says why through [`skip`] and counts as skipped;
-//! `GLASSBOX_REQUIRE_ALL=1` turns that into a failure (see [`skip_for`]). No test leaves a mount, cgroup, process or
+//! `GLASSBOX_REQUIRE_ALL=1` turns that into a failure (see [`skip`]). No test leaves a mount, cgroup, process or
 //! file behind.
 //!
 //! Read next: `leak.rs`, `run.rs`, then any test file beside this folder.
@@ -27,27 +27,23 @@ pub use run::{Output, Run, as_user, binary, run, run_in};
 pub const USER: u32 = 65534;
 
 /// Says that a test cannot run here, and why. Use as `return skip("…")`.
+///
+/// `GLASSBOX_REQUIRE_ALL=1` makes it a failure. Only what `GLASSBOX_MAY_LACK=root,cgroup1` names is
+/// excused: what this run cannot have by its nature (an ordinary user is not root, a host has one
+/// cgroup layout), while another run has it. A reason that begins with `needs root`, or `needs` and
+/// another word of that list, is one of those.
 #[track_caller]
 pub fn skip(reason: impl std::fmt::Display) {
+    let reason = reason.to_string();
     // Straight to stderr: what `eprintln!` prints in a test that passes is never seen.
     let test = std::thread::current().name().unwrap_or("?").to_string();
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
-    if std::env::var_os("GLASSBOX_REQUIRE_ALL").is_some_and(|v| v == "1") {
-        panic!("GLASSBOX_REQUIRE_ALL=1 and this test cannot run here: {reason}");
-    }
-}
-
-/// Skips for a need of [`missing`]. `GLASSBOX_MAY_LACK=root,cgroup1` names the needs that this run
-/// cannot have by its nature (an ordinary user is not root, a host has one cgroup layout), so
-/// that `GLASSBOX_REQUIRE_ALL=1` still means all the rest: another run has what this one lacks.
-#[track_caller]
-pub fn skip_for((need, reason): (&str, String)) {
     let lacks = std::env::var("GLASSBOX_MAY_LACK").unwrap_or_default();
-    if lacks.split(',').any(|lack| lack == need) {
-        let test = std::thread::current().name().unwrap_or("?").to_string();
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
-    } else {
-        skip(reason);
+    let need = reason.strip_prefix("needs ").unwrap_or_default();
+    let need = need.split([' ', ':', ',', ';']).next().unwrap_or_default();
+    let excused = !need.is_empty() && lacks.split(',').any(|lack| lack == need);
+    if std::env::var_os("GLASSBOX_REQUIRE_ALL").is_some_and(|v| v == "1") && !excused {
+        panic!("GLASSBOX_REQUIRE_ALL=1 and this test cannot run here: {reason}");
     }
 }
 
@@ -62,24 +58,19 @@ pub fn has_program(name: &str) -> bool {
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
 }
 
-/// What a test needs and does not have, with the reason to skip; `None` when all is there.
+/// What a test needs and does not have, as a reason to skip; `None` when all is there.
 ///
 /// Words: `root`, `cgroup2` (a hierarchy with the memory controller), `cgroup1`, else a program's
 /// name.
-pub fn missing<'a>(needs: &[&'a str]) -> Option<(&'a str, String)> {
-    needs.iter().find_map(|&need| {
-        let reason = match need {
-            "root" => (!is_root()).then(|| "needs root".to_string()),
-            "cgroup2" => (!std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
-                .is_ok_and(|c| c.contains("memory")))
-            .then(|| {
-                "needs a unified (v2) cgroup hierarchy with the memory controller".to_string()
-            }),
-            "cgroup1" => (!std::path::Path::new("/sys/fs/cgroup/memory").is_dir())
-                .then(|| "needs the v1 memory hierarchy".to_string()),
-            program => (!has_program(program)).then(|| format!("needs the program {program}")),
-        };
-        reason.map(|reason| (need, reason))
+pub fn missing(needs: &[&str]) -> Option<String> {
+    needs.iter().find_map(|need| match *need {
+        "root" => (!is_root()).then(|| "needs root".to_string()),
+        "cgroup2" => (!std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+            .is_ok_and(|c| c.contains("memory")))
+        .then(|| "needs cgroup2: a unified hierarchy with the memory controller".to_string()),
+        "cgroup1" => (!std::path::Path::new("/sys/fs/cgroup/memory").is_dir())
+            .then(|| "needs cgroup1: the v1 memory hierarchy".to_string()),
+        program => (!has_program(program)).then(|| format!("needs the program {program}")),
     })
 }
 
@@ -87,8 +78,8 @@ pub fn missing<'a>(needs: &[&'a str]) -> Option<(&'a str, String)> {
 #[macro_export]
 macro_rules! needs {
     ($($what:literal),+ $(,)?) => {
-        if let Some(lacking) = common::missing(&[$($what),+]) {
-            return common::skip_for(lacking);
+        if let Some(reason) = common::missing(&[$($what),+]) {
+            return common::skip(reason);
         }
     };
 }
