@@ -225,10 +225,11 @@ pub fn kill(group: &Group) -> Result<()> {
     }
     let empty = wait_until(|| {
         let pids = all_pids(group);
-        for pid in &pids {
-            let _ = sys::process::kill(*pid, libc::SIGKILL);
+        let alive: Vec<i32> = pids.into_iter().filter(|p| !is_zombie(*p)).collect();
+        for pid in &alive {
+            let _ = signal_pid(*pid, libc::SIGKILL);
         }
-        pids.iter().all(|p| is_zombie(*p))
+        alive.is_empty()
     });
     if empty {
         return Ok(());
@@ -241,6 +242,9 @@ pub fn kill(group: &Group) -> Result<()> {
 
 /// Dead already: only its parent's wait is missing. It keeps no group from being removed.
 fn is_zombie(pid: i32) -> bool {
+    if pid == 0 {
+        return false; // a process outside of our pid namespace, of which nothing is known
+    }
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
         .and_then(|t| {
@@ -250,19 +254,18 @@ fn is_zombie(pid: i32) -> bool {
         .unwrap_or(true)
 }
 
-/// Kills what is in one directory and below it (of a group that is being taken back).
+/// Kills what is in one directory and below it (of a group that is being taken back), and waits
+/// until it is dead.
 pub fn kill_dir(dir: &Path) -> Result<()> {
-    let kill = dir.join("cgroup.kill");
-    if kill.exists() && sys::fs::write_file(&kill, "1").is_ok() {
-        return Ok(());
-    }
+    let file = dir.join("cgroup.kill");
+    let atomic = file.exists() && sys::fs::write_file(&file, "1").is_ok();
     wait_until(|| {
         let left: Vec<i32> = tree_of(dir)
             .iter()
             .flat_map(|d| pids(d).unwrap_or_default())
             .filter(|p| !is_zombie(*p))
             .collect();
-        for pid in &left {
+        for pid in left.iter().filter(|_| !atomic) {
             let _ = signal_pid(*pid, libc::SIGKILL);
         }
         left.is_empty()
