@@ -12,6 +12,7 @@ use super::group::Group;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::{self, Errno, fs::CWD};
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,7 +49,10 @@ pub fn tree_of(dir: &Path) -> Vec<PathBuf> {
     let mut all = vec![dir.to_path_buf()];
     let mut i = 0;
     while let Some(next) = all.get(i) {
-        if let Ok(entries) = std::fs::read_dir(next) {
+        // A directory has a link from each one below it: two mean none, which spares reading the
+        // many control files of the usual leaf.
+        let leaf = std::fs::metadata(next).is_ok_and(|m| m.nlink() == 2);
+        if let (false, Ok(entries)) = (leaf, std::fs::read_dir(next)) {
             let mut below: Vec<PathBuf> = entries
                 .flatten()
                 .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
