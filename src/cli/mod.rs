@@ -37,7 +37,7 @@ commands! {
     "Containers": run "run", create "create", start "start", stop "stop", restart "restart",
         kill "kill", rm "rm", ps "ps", exec "exec", logs "logs", attach "attach", wait "wait",
         top "top", rename "rename", pause "pause", unpause "unpause";
-    "Stages": ns "ns";
+    "Stages": ns "ns", cgroup "cgroup";
     "Seeing it": inspect "inspect", explain "explain";
     "Setting up": completions "completions", man "man";
 }
