@@ -11,6 +11,7 @@
 
 pub mod attach;
 pub mod flags;
+pub mod inspect;
 pub mod log;
 pub mod model;
 pub mod names;

@@ -214,7 +214,7 @@ model! {
     LowerLayer {
         /// Its directory, as it was given to mount(2).
         path: String,
-        /// Whose store it lies in: glassbox, docker, podman, containerd; null when unknown.
+        /// Whose store it lies in: glassbox, docker, podman or containerd; null when unknown.
         store: Option<String>,
         /// The chain id, where the store tells it.
         chain_id: Option<String>,
@@ -408,13 +408,15 @@ model! {
         diff_id: Option<String>,
         /// The chain id of the layer below; null for the lowest.
         parent: Option<String>,
-        /// Where it is unpacked.
+        /// Where it is or will be unpacked.
         directory: String,
+        /// True when it is unpacked; it is when a container needed it.
+        unpacked: bool,
         /// The size of its files, in bytes; null unless asked for with --size.
         size: Option<u64>,
         /// The images that have it.
         images: Vec<String>,
-        /// The mounts of running processes that use it: pid and mount point.
+        /// The mounts that use it, one process for each mount namespace.
         used_by: Vec<String>,
     }
 
@@ -539,7 +541,8 @@ impl Document {
                 .map(|(k, _)| k.clone())
                 .collect();
             for key in absent {
-                map.remove(&key);
+                // Not `remove`, which moves the last key into the gap.
+                map.shift_remove(&key);
             }
         }
         plain
