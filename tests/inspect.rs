@@ -185,6 +185,7 @@ fn snapshot_of_the_stable_part(value: &Value, pid: u32) {
         "umask",
         "oom",
         "no_new_privs",
+        "signals",
     ] {
         assert!(process.shift_remove(key).is_some(), "{key}");
     }
@@ -578,6 +579,101 @@ fn looking_changes_nothing() {
         let changes = changing.iter().find(|c| line.contains(**c));
         assert!(reads || changes.is_none(), "{line}");
     }
+}
+
+#[test]
+fn a_pid_1_without_a_handler_does_not_stop() {
+    if let Some(reason) = no_walls() {
+        return common::skip(reason);
+    }
+    for (setup, answers) in [("", false), ("trap exit TERM", true)] {
+        let held = Held::new(WALLS, setup);
+        let signals = &held.inspect(&[])["process"]["signals"];
+        assert_eq!(signals["answers_sigterm"], answers, "{setup:?}: {signals}");
+    }
+    // Any other process is ended by it.
+    let held = Held::new(&[], "");
+    assert_eq!(
+        held.inspect(&[])["process"]["signals"]["answers_sigterm"],
+        true
+    );
+}
+
+#[test]
+fn a_container_of_this_engine() {
+    needs!("root");
+    let root = TempRoot::new("inspect-container");
+    let leak = LeakCheck::new(&root);
+    let glassbox = |args: &[&str]| common::run_in(root.path(), args.iter().copied());
+    glassbox(&[
+        "run", "-d", "--name", "web", "-m", "64M", "lab", "sleep", "300",
+    ])
+    .success();
+    let short = glassbox(&[
+        "inspect",
+        "-f",
+        "{{.State.Pid}} {{.State.Status}} {{.Name}}",
+        "web",
+    ]);
+    let value = glassbox(&["inspect", "--json", "web"]).success().json();
+    let process = &value["process"];
+    let pid = process["pid"].to_string();
+    short.success().out_is(&format!("{pid} running /web"));
+    assert_eq!(value["kind"], "container");
+    assert_eq!(value["container"]["State"]["Pid"], process["pid"]);
+    let id = value["container"]["Id"].as_str().unwrap();
+    assert_eq!(process["keeper"]["name"], "glassbox");
+    assert_eq!(process["keeper"]["id"], id);
+    for kind in ["mnt", "uts", "ipc", "pid", "net"] {
+        let namespaces = process["namespaces"].as_array().unwrap();
+        let one = namespaces.iter().find(|n| n["kind"] == kind).unwrap();
+        assert_eq!(one["relation"], "own", "{one}");
+    }
+    assert_eq!(process["capabilities"]["words"], "exactly Docker's default");
+    let limits = process["cgroup"]["limits"].as_array().unwrap();
+    let memory = limits.iter().find(|l| l["name"] == "memory.max").unwrap();
+    assert_eq!(memory["effective"], "67108864");
+    assert!(memory["set_by"].as_str().unwrap().ends_with(id), "{memory}");
+    assert!(memory["used"].as_u64().is_some_and(|n| n > 0), "{memory}");
+    // The overlay's layer is the image's, the image is named, and the layer knows its user.
+    let mounts = process["mounts"].as_array().unwrap();
+    let lower = &mounts[0]["overlay"]["lower"][0];
+    assert_eq!(lower["store"], "glassbox", "{lower}");
+    assert_eq!(lower["images"], serde_json::json!(["lab:latest"]));
+    let chain = lower["chain_id"].as_str().unwrap();
+    let layer = glassbox(&["inspect", "--json", "--size", chain])
+        .success()
+        .json();
+    assert_eq!(layer["kind"], "layer");
+    assert!(layer["layer"]["size"].as_u64().unwrap() > 0);
+    let users = layer["layer"]["used_by"].to_string();
+    assert!(users.contains(&format!("pid {pid} ")), "{users}");
+    let image = glassbox(&[
+        "inspect",
+        "--type",
+        "image",
+        "-f",
+        "{{index .RootFS.Layers 0}}",
+        "lab",
+    ]);
+    image.success().out_has("sha256:");
+    // By the beginning of its id too; and as text.
+    glassbox(&["inspect", &id[..12]])
+        .success()
+        .out_has("in lab:latest");
+    let tree = glassbox(&["inspect", "--tree", "web"]).success();
+    tree.out_has("sleep 300");
+    // Stopped, there is no process to look at.
+    glassbox(&["kill", "web"]).success();
+    glassbox(&["wait", "web"]).success();
+    let value = glassbox(&["inspect", "--json", "web"]).success().json();
+    assert_eq!(value["container"]["State"]["Status"], "exited");
+    assert_eq!(value["container"]["State"]["ExitCode"], 137);
+    assert_eq!(value.get("process"), None);
+    glassbox(&["inspect", "--tree", "web"]).fails(125, &["has no processes"]);
+    glassbox(&["rm", "web"]).success();
+    glassbox(&["inspect", "web"]).fails(125, &["web"]);
+    leak.check();
 }
 
 #[test]

@@ -80,6 +80,8 @@ model! {
         capabilities: Capabilities,
         /// System call filters.
         seccomp: Seccomp,
+        /// What it does with signals.
+        signals: Signals,
         /// True when execve can give it no more privileges (prctl PR_SET_NO_NEW_PRIVS).
         no_new_privs: Fact<bool>,
         /// The security module's label: an AppArmor profile or an SELinux context.
@@ -138,8 +140,8 @@ model! {
         isolates: String,
         /// How many processes (of those that the reader may see) are in it.
         processes: Fact<u32>,
-        /// The id of the user namespace that owns it: who has capabilities there may change it.
-        owner: Fact<u64>,
+        /// The id of the user namespace that owns it: who has capabilities there may change it. The first one has no owner.
+        owner: Fact<Option<u64>>,
     }
 
     /// How ids inside a user namespace relate to those outside.
@@ -310,6 +312,18 @@ model! {
         names: Vec<String>,
         /// Every capability of this kernel is in it.
         all: bool,
+    }
+
+    /// What a process does with signals.
+    Signals {
+        /// It has a handler.
+        caught: Fact<Vec<String>>,
+        /// It ignores them.
+        ignored: Fact<Vec<String>>,
+        /// They wait until it unblocks them.
+        blocked: Fact<Vec<String>>,
+        /// SIGTERM ends it or reaches its handler. False for a PID 1 without one: docker stop then waits for its timeout and kills.
+        answers_sigterm: Fact<bool>,
     }
 
     /// System call filtering.
