@@ -34,7 +34,7 @@ macro_rules! commands {
 
 commands! {
     "Stages": ns "ns";
-    "Seeing it": explain "explain";
+    "Seeing it": explain "explain", lab "lab";
     "Setting up": completions "completions", man "man";
 }
 
