@@ -8,7 +8,8 @@
 //!
 //! Interface, in reading order: [`limits`] (typed limits), [`group`] (where a group lies),
 //! [`plan`] (limits → files, pure), [`actions`] (the steps of a set-up), [`lifecycle`] (freeze,
-//! kill, remove), [`devices`] (device rules on both versions). [`set_up`] puts the steps of a
+//! kill, remove), [`devices`] (device rules on both versions), [`stat`], [`effective`] and
+//! [`survey`] (the read side, for `inspect`). [`set_up`] puts the steps of a
 //! group together.
 //!
 //! Read next: `group.rs`.
@@ -17,11 +18,15 @@ pub mod actions;
 pub mod bpf_sim;
 pub mod device_program;
 pub mod devices;
+pub mod effective;
 pub mod group;
 pub mod lifecycle;
 pub mod limits;
 pub mod oci;
+pub mod parse;
 pub mod plan;
+pub mod stat;
+pub mod survey;
 
 pub use group::{CgroupPath, Group, GroupDir};
 pub use limits::{Limit, Limits};

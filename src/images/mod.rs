@@ -1,3 +1,21 @@
-//! (being written)
+//! Stage 4, images: what a container is made from, as content-addressed documents on disk.
+//!
+//! What it does: an image is a manifest that names a configuration (what to run) and layers (tars
+//! that stack to a root file system), each by the digest of its content. This module keeps images
+//! in a valid OCI image layout, unpacks their layers once, and makes new ones.
+//!
+//! What it implements: OCI image-spec 1.1; docker's reference grammar.
+//! Interface: [`Store`], [`Image`], [`Reference`]. Read next: `reference.rs`, then `store.rs`.
 
+mod collect;
+mod create;
 pub mod from_host;
+mod reference;
+mod store;
+mod unpack;
+
+pub use collect::{Reachable, reachable};
+pub use create::LAB;
+pub use reference::Reference;
+pub use store::{Image, Layer, Lock, Store, descriptor, name_of};
+pub use unpack::remove_tree;

@@ -261,10 +261,7 @@ fn list(shape: &Shape, path: String, lines: &mut Vec<(String, String, String)>) 
                     false => format!("{path}.{name}"),
                 };
                 lines.push((below.clone(), type_name(shape), doc.clone()));
-                // A process tree contains itself: its children are described once.
-                if !(below.ends_with("children") && below.matches("children").count() > 1) {
-                    list(shape, below, lines);
-                }
+                list(shape, below, lines);
             }
         }
     }

@@ -240,24 +240,6 @@ pub fn socket_opens(domain: i32, protocol: i32) -> SysResult<()> {
     )
 }
 
-/// `int prlimit(pid_t pid, int resource, NULL, struct rlimit *old)`: a process's limit, soft and
-/// hard; `u64::MAX` is no limit. Errors: `EPERM` (another user's process), `ESRCH`. See prlimit(2).
-pub fn prlimit_of(pid: i32, resource: u32) -> SysResult<(u64, u64)> {
-    reading(
-        "prlimit",
-        || format!("{pid}, {resource}"),
-        || {
-            let mut old = libc::rlimit64 {
-                rlim_cur: 0,
-                rlim_max: 0,
-            };
-            // SAFETY: no new limit is passed; `old` is live for the call.
-            check(unsafe { libc::prlimit64(pid, resource, std::ptr::null(), &mut old) })?;
-            Ok((old.rlim_cur, old.rlim_max))
-        },
-    )
-}
-
 /// Sends one rtnetlink request on a new `AF_NETLINK` socket and reads the kernel's answer, in the
 /// network namespace of the caller (a probe's own). The errno of the answer is the error.
 /// See netlink(7), rtnetlink(7).
@@ -293,4 +275,46 @@ pub fn netlink_route(message: &[u8]) -> SysResult<()> {
         args: "RTM_NEWLINK".into(),
         errno: Errno::from_raw(-code),
     })
+}
+
+/// `int fstat(int fd, struct stat *)`: the inode number, which is what /proc/PID/ns prints of a
+/// namespace. See fstat(2), namespaces(7).
+pub fn inode(fd: impl AsFd) -> SysResult<u64> {
+    let raw = fd.as_fd().as_raw_fd();
+    reading(
+        "fstat",
+        || raw.to_string(),
+        || nix::sys::stat::fstat(fd.as_fd()).map(|s| s.st_ino),
+    )
+}
+
+/// `long sysconf(_SC_CLK_TCK)`: how many of the ticks in /proc/PID/stat are a second.
+/// See sysconf(3).
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: takes an integer only.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(ticks).ok().filter(|n| *n > 0).unwrap_or(100)
+}
+
+/// `int landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION)`
+///
+/// The version of Landlock's interface. Errors: `EOPNOTSUPP` (not enabled at boot), `ENOSYS` (not
+/// in this kernel). See landlock_create_ruleset(2).
+pub fn landlock_version() -> SysResult<i64> {
+    const SYS_LANDLOCK_CREATE_RULESET: libc::c_long = 444;
+    reading(
+        "landlock_create_ruleset",
+        || "NULL, 0, LANDLOCK_CREATE_RULESET_VERSION".into(),
+        || {
+            // SAFETY: with this flag and a size of 0 the kernel wants a null pointer.
+            check(unsafe {
+                libc::syscall(
+                    SYS_LANDLOCK_CREATE_RULESET,
+                    std::ptr::null::<libc::c_void>(),
+                    0,
+                    1,
+                )
+            })
+        },
+    )
 }

@@ -32,6 +32,7 @@ pub mod signal;
 pub mod socket;
 pub mod statmount;
 pub mod tty;
+pub mod xattr;
 
 use std::fmt;
 

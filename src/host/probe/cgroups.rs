@@ -3,7 +3,7 @@
 //! What it implements: cgroups(7), admin-guide/cgroup-v2.rst ("Delegation"), bpf(2).
 //! Read next: `mounts.rs`.
 
-use super::{Ability, Probe, setting};
+use super::{Ability, Probe, setting, unreadable};
 use crate::host::{CgroupLayout, LayoutKind};
 use crate::sys::{self, Errno};
 use std::path::Path;
@@ -62,7 +62,7 @@ pub(super) const PROBES: &[Probe] = &[
             None => no_v2(),
             // The root group has no such file; any child of the tree does.
             Some(dir) if any_child_has(&dir, "cgroup.kill") => Ability::yes(),
-            Some(_) => Ability::no("no group has cgroup.kill", "Linux 5.14 has it"),
+            Some(_) => from_version("cgroup.kill", (5, 14)),
         },
     },
     Probe {
@@ -72,8 +72,9 @@ pub(super) const PROBES: &[Probe] = &[
         source: "/proc/pressure/memory",
         check: || match std::fs::read_to_string("/proc/pressure/memory") {
             Ok(_) => Ability::yes(),
-            Err(e) => Ability::no(
-                format!("/proc/pressure/memory: {e}"),
+            Err(e) => unreadable(
+                "/proc/pressure/memory",
+                &e,
                 "a kernel built with CONFIG_PSI, and psi=1 on its command line",
             ),
         },
@@ -205,16 +206,22 @@ fn swap() -> Ability {
 }
 
 fn into_cgroup() -> Ability {
-    let (release, detail) = (
-        setting("/proc/sys/kernel/osrelease").unwrap_or_default(),
-        "v2",
-    );
-    if own_dir().is_none() {
-        return no_v2();
+    match own_dir() {
+        Some(_) => from_version("CLONE_INTO_CGROUP", (5, 7)),
+        None => no_v2(),
     }
-    match crate::host::parse_release(&release) >= (5, 7) {
-        true => Ability::Yes(detail.into()),
-        false => Ability::no(format!("this is Linux {release}"), "Linux 5.7 has it"),
+}
+
+/// Where trying would leave a trace, the kernel's version has to do.
+fn from_version(what: &str, since: (u32, u32)) -> Ability {
+    let release = setting("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let (major, minor) = since;
+    match crate::host::parse_release(&release) >= since {
+        true => Ability::Yes(format!("v2; Linux {major}.{minor} brought it")),
+        false => Ability::no(
+            format!("this is Linux {release}"),
+            format!("Linux {major}.{minor} has {what}"),
+        ),
     }
 }
 

@@ -112,8 +112,11 @@ pub(super) const PROBES: &[Probe] = &[
         group: "isolation",
         name: "Landlock",
         what_for: "file access rules that a process gives itself",
-        source: "/sys/kernel/security/lsm",
-        check: || module("landlock", ""),
+        source: "landlock_create_ruleset(LANDLOCK_CREATE_RULESET_VERSION)",
+        check: || match sys::ask::landlock_version() {
+            Ok(version) => Ability::Yes(format!("version {version}")),
+            Err(e) => Ability::no(e.to_string(), "Linux 5.13, lsm=…,landlock at boot"),
+        },
     },
     Probe {
         group: "isolation",
@@ -146,7 +149,7 @@ fn module(name: &str, sign: &str) -> Ability {
             ),
         };
     }
-    if !sign.is_empty() && std::path::Path::new(sign).exists() {
+    if std::path::Path::new(sign).exists() {
         return Ability::yes();
     }
     Ability::no(

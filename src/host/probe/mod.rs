@@ -162,6 +162,15 @@ fn decode(message: Option<Vec<u8>>) -> Result<String, SysError> {
     })
 }
 
+/// The no of a file that cannot be read: "/dev/net/tun: ENOENT (No such file or directory)".
+fn unreadable(path: &str, error: &std::io::Error, how: impl Into<String>) -> Ability {
+    let words = match error.raw_os_error() {
+        Some(raw) => sys::describe_errno(Errno::from_raw(raw)),
+        None => error.to_string(),
+    };
+    Ability::no(format!("{path}: {words}"), how)
+}
+
 /// A setting of one number or word, such as /proc/sys/user/max_user_namespaces.
 fn setting(path: &str) -> Option<String> {
     Some(std::fs::read_to_string(path).ok()?.trim().to_string())

@@ -4,7 +4,7 @@
 //! listns(2), kcmp(2).
 //! Read next: `cgroups.rs`.
 
-use super::{Ability, Probe, find_program, has_capability, in_child, setting, since};
+use super::{Ability, Probe, find_program, has_capability, in_child, setting, since, unreadable};
 use crate::sys::{self, Errno};
 
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
@@ -104,8 +104,9 @@ pub(super) const PROBES: &[Probe] = &[
         source: "readlink(/proc/1/ns/mnt)",
         check: || match std::fs::read_link("/proc/1/ns/mnt") {
             Ok(_) => Ability::yes(),
-            Err(e) => Ability::no(
-                format!("/proc/1/ns/mnt: {e}"),
+            Err(e) => unreadable(
+                "/proc/1/ns/mnt",
+                &e,
                 "root; other users see their own processes",
             ),
         },

@@ -5,7 +5,7 @@
 //! What it implements: rtnetlink(7), netlink(7), packet(7).
 //! Read next: [`super`], the table's other halves, or [`crate::inspect`].
 
-use super::{Ability, Probe, find_program, has_capability, in_child, setting};
+use super::{Ability, Probe, find_program, has_capability, in_child, setting, unreadable};
 use crate::sys::{self, Errno, SysResult};
 
 const NEWNET: u64 = libc::CLONE_NEWNET as u64;
@@ -45,7 +45,7 @@ pub(super) const PROBES: &[Probe] = &[
         source: "/dev/net/tun",
         check: || match std::fs::File::open("/dev/net/tun") {
             Ok(_) => Ability::yes(),
-            Err(e) => Ability::no(format!("/dev/net/tun: {e}"), "modprobe tun"),
+            Err(e) => unreadable("/dev/net/tun", &e, "modprobe tun"),
         },
     },
     Probe {

@@ -3,7 +3,7 @@
 //! What it implements: pidfd_open(2), linux/pidfd.h, clone(2), prctl(2), setrlimit(2), proc(5).
 //! Read next: `isolation.rs`.
 
-use super::{Ability, Probe, has_capability, in_child, setting, since};
+use super::{Ability, Probe, has_capability, in_child, setting, since, unreadable};
 use crate::sys;
 
 pub(super) const PROBES: &[Probe] = &[
@@ -72,8 +72,9 @@ pub(super) const PROBES: &[Probe] = &[
         source: "/proc/self/map_files",
         check: || match std::fs::read_dir("/proc/self/map_files") {
             Ok(_) => Ability::yes(),
-            Err(e) => Ability::no(
-                format!("/proc/self/map_files: {e}"),
+            Err(e) => unreadable(
+                "/proc/self/map_files",
+                &e,
                 "a kernel built with CONFIG_CHECKPOINT_RESTORE",
             ),
         },

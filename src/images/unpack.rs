@@ -1,0 +1,117 @@
+//! Layers, unpacked once: the directories that overlayfs stacks.
+//!
+//! What it does: turns an image into a list of directories, one a layer, shared by all images that
+//! have the same layers in the same order: the chain id names a layer *and all below it*, because
+//! the same tar over other layers can mean other content (a whiteout of a file that is not there).
+//!
+//! A layer is unpacked into tmp/, checked against its diff id while it streams, and renamed: it is
+//! there whole or not at all.
+//!
+//! What it implements: image-spec "Layer ChainID"; the kernel's overlayfs document. Interface:
+//! [`Store::lowers`], [`remove_tree`]. Read next: `create.rs`.
+
+use super::store::{Image, Layer, Lock, Store};
+use crate::error::{Context, Error, Result};
+use crate::layers::apply;
+use crate::sys::{self, fs::CWD};
+use std::path::{Path, PathBuf};
+
+/// A layer that unpacks to more than this is refused: 1 TiB, beyond any disk that it is meant for.
+const MAX_UNPACKED: u64 = 1 << 40;
+
+impl Store {
+    /// The directory of a layer that is or will be unpacked.
+    pub fn layer_dir(&self, layer: &Layer) -> PathBuf {
+        self.layers_dir().join(layer.chain_id.hex()).join("diff")
+    }
+
+    /// The image's layers as directories, top first, as overlayfs takes them; unpacks those that
+    /// are not there yet. Errors: a blob is missing, or is not what its digests say.
+    pub fn lowers(&self, image: &Image) -> Result<Vec<PathBuf>> {
+        if image.layers.iter().any(|l| !self.layer_dir(l).is_dir()) {
+            let lock = self.lock()?;
+            for layer in &image.layers {
+                if !self.layer_dir(layer).is_dir() {
+                    self.unpack(&lock, layer).with_context(|| {
+                        format!(
+                            "cannot unpack the layer {} of {}",
+                            layer.digest.short(),
+                            image.display_name()
+                        )
+                    })?;
+                }
+            }
+        }
+        Ok(image
+            .layers
+            .iter()
+            .rev()
+            .map(|l| self.layer_dir(l))
+            .collect())
+    }
+
+    fn unpack(&self, _: &Lock, layer: &Layer) -> Result<()> {
+        let temporary = self.tmp().join(format!("layer-{}", layer.chain_id.hex()));
+        super::store::make_dirs(&temporary.join("diff"))?;
+        let result = self
+            .unpack_into(layer, &temporary.join("diff"))
+            .and_then(|()| {
+                let place = self.layers_dir().join(layer.chain_id.hex());
+                sys::fs::renameat2(CWD, &temporary, CWD, &place, 0)
+                    .context("cannot put the layer in place")
+            });
+        if result.is_err() {
+            let _ = remove_tree(&temporary); // the error that led here says more
+        }
+        result
+    }
+
+    fn unpack_into(&self, layer: &Layer, directory: &Path) -> Result<()> {
+        let blob = self.open_blob(&layer.digest)?;
+        let decoded = apply::apply_layer(blob, MAX_UNPACKED, directory, apply::Target::Overlay)?;
+        for (what, is, wanted) in [
+            ("digest", &decoded.digest, &layer.digest),
+            ("diff id", &decoded.diff_id, &layer.diff_id),
+        ] {
+            if *is != wanted.to_string() {
+                return Err(
+                    Error::new(format!("the layer's {what} is {is}, not {wanted}")).hint(
+                        "the blob was damaged or the image lies about it: nothing of it was kept",
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes a directory with all that is in it, not following symbolic links and not crossing into
+/// mounts. What is gone already is no error.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    let what = || format!("cannot remove {}", path.display());
+    match std::fs::symlink_metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).with_context(what),
+        Ok(meta) if !meta.is_dir() => return std::fs::remove_file(path).with_context(what),
+        Ok(_) => {}
+    }
+    // A directory of a layer may lack its owner's write bit.
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            open_up(path);
+            std::fs::remove_dir_all(path).with_context(what)
+        }
+        other => other.with_context(what),
+    }
+}
+
+/// Gives the owner all rights over every directory below `path`.
+fn open_up(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
