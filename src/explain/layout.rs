@@ -180,8 +180,12 @@ impl Layout {
             return Vec::new();
         };
         let mut lines = self.heading(first);
-        if let [step] = group.as_slice() {
-            lines.extend(self.in_short(step));
+        // What the user asked for by number is worth its line; so are two that go together.
+        let one_by_one = group.len() < 3 || (first.kind().1 == "limit" && group.len() < 8);
+        if one_by_one {
+            for step in &group {
+                lines.extend(self.in_short(step));
+            }
         } else {
             lines.extend(self.merged(&group));
         }
