@@ -10,7 +10,8 @@ use crate::error::{Error, Kind, Result};
 use clap::{Args, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 
-pub mod explain_flag;
+pub mod container_flags;
+mod explain_flag;
 
 /// One subcommand: its name, how to build its parser, how to run it.
 struct Entry {
@@ -34,8 +35,27 @@ macro_rules! commands {
 
 // One a line, so that two branches that add one do not meet.
 commands! {
+    "Containers":
+        run "run",
+        create "create",
+        start "start",
+        stop "stop",
+        restart "restart",
+        kill "kill",
+        rm "rm",
+        ps "ps",
+        exec "exec",
+        logs "logs",
+        attach "attach",
+        wait "wait",
+        top "top",
+        rename "rename",
+        pause "pause",
+        unpause "unpause",
+    ;
     "Stages":
         ns "ns",
+        cgroup "cgroup",
     ;
     "Seeing it":
         inspect "inspect",
@@ -97,6 +117,19 @@ pub fn whole_tree() -> clap::Command {
         "{{about}}\n\n{{usage-heading}} {{usage}}\n{listing}\nOptions:\n{{options}}\n\n\
          `glassbox COMMAND --help` has examples; `glassbox explain` teaches the concepts.\n"
     ))
+}
+
+/// Does `act` for every name; a failure is printed and the others go on, as docker does. Exit
+/// status 1 when one failed (125 is for what concerns the whole command).
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8> {
+    let mut status = 0;
+    for name in names {
+        if let Err(error) = act(name) {
+            crate::ui::print_error(&error);
+            status = 1;
+        }
+    }
+    Ok(status)
 }
 
 /// Help and version go to stdout with status 0; a wrong command line to stderr with status 125.
