@@ -82,7 +82,14 @@ pub fn attach(group: &Group, pid: i32) -> Result<()> {
 
 /// Moves a process (0: the caller) into one directory.
 pub fn attach_dir(dir: &Path, pid: i32) -> Result<()> {
-    sys::fs::write_file(dir.join("cgroup.procs"), &pid.to_string()).map_err(|e| {
+    attach_by(&dir.join("cgroup.procs"), pid)
+}
+
+/// The same by one of the two files that take a process id: `cgroup.procs`, or v1's `tasks`, which
+/// moves one thread.
+pub fn attach_by(file: &Path, pid: i32) -> Result<()> {
+    let dir = file.parent().unwrap_or(file);
+    sys::fs::write_file(file, &pid.to_string()).map_err(|e| {
         let hint = match e.errno {
             Errno::EBUSY => {
                 "a v2 group that passes controllers on to groups below it holds no processes"
