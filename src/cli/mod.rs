@@ -33,7 +33,7 @@ macro_rules! commands {
 }
 
 commands! {
-    "Stages": ns "ns", cgroup "cgroup";
+    "Stages": ns "ns", cgroup "cgroup", layer "layer", image "image";
     "Seeing it": inspect "inspect", explain "explain";
     "Setting up": completions "completions", man "man";
 }
