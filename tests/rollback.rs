@@ -63,7 +63,18 @@ fn a_limited_container() {
     if let Some(why) = missing(&["root"]) {
         return skip(why);
     }
-    fail_each("rollback-root", &["--rm", "--network", "none", "-m", "64M", "--pids-limit", "50"]);
+    fail_each(
+        "rollback-root",
+        &[
+            "--rm",
+            "--network",
+            "none",
+            "-m",
+            "64M",
+            "--pids-limit",
+            "50",
+        ],
+    );
 }
 
 #[test]
@@ -71,5 +82,16 @@ fn a_container_with_a_terminal_and_mounts() {
     if !is_root() {
         return skip("needs root for a bind mount into a container with a cgroup");
     }
-    fail_each("rollback-mounts", &["--rm", "-t", "--tmpfs", "/x", "--read-only", "-v", "/tmp:/data:ro"]);
+    fail_each(
+        "rollback-mounts",
+        &[
+            "--rm",
+            "-t",
+            "--tmpfs",
+            "/x",
+            "--read-only",
+            "-v",
+            "/tmp:/data:ro",
+        ],
+    );
 }
