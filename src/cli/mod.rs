@@ -33,7 +33,7 @@ macro_rules! commands {
 }
 
 commands! {
-    "Stages": ns "ns";
+    "Stages": ns "ns", cgroup "cgroup";
     "Seeing it": inspect "inspect", explain "explain";
     "Setting up": completions "completions", man "man";
 }

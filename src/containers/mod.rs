@@ -9,13 +9,24 @@
 //! Interface: [`Store`] finds containers, [`model`] says what one was created with. Read in this
 //! order: `paths.rs`, `model.rs`, `flags.rs`, `state.rs`, `store.rs`, `attach.rs`, `log.rs`.
 
+pub mod actions;
 pub mod attach;
+pub mod client;
+pub mod config;
+pub mod create;
+pub mod exec;
 pub mod flags;
+pub mod image;
+pub mod lifecycle;
 pub mod log;
+mod monitor;
 pub mod model;
 pub mod names;
 pub mod paths;
+pub mod prepare;
+pub mod reconcile;
 pub mod remove;
+pub mod start;
 pub mod state;
 pub mod store;
 pub mod time;

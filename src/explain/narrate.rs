@@ -88,6 +88,10 @@ impl Watch for Narrator {
             .collect();
         print_all(&lines);
     }
+
+    fn last_word(&mut self) {
+        self.finish();
+    }
 }
 
 impl Drop for Narrator {

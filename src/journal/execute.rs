@@ -34,6 +34,8 @@ use std::os::fd::OwnedFd;
 pub trait Watch {
     /// A new record, in order.
     fn record(&mut self, record: &Record);
+    /// This process becomes the program next: what is to be told must be told now.
+    fn last_word(&mut self) {}
 }
 
 /// Watches nothing.
@@ -112,8 +114,10 @@ pub fn execute(
             }
             turn = Actor::Parent;
         }
+        begin(step);
         if step.action.is_last_word() {
             running.show_new(watch);
+            tell_before(step, watch);
         }
         let result = take(step, scene, options);
         if scene.role == Actor::Init {
@@ -228,12 +232,29 @@ impl Running {
     }
 }
 
-/// Takes one step: facts before, the action, facts after.
-fn take(step: &Step, scene: &mut Scene, options: &Options) -> Result<()> {
-    let role = scene.role;
+/// A parent that becomes the program itself tells its last step before it takes it, for nobody is
+/// left to tell it afterwards.
+fn tell_before(step: &Step, watch: &mut dyn Watch) {
     if record::current().is_none() {
-        step.action.apply(scene)?;
-        return fail_on_purpose(step, scene, role, options);
+        return;
+    }
+    for planned in step.action.calls() {
+        watch.record(&Record::Call(record::Call {
+            at: record::now(),
+            ns: 0,
+            pid: record::pid(),
+            call: planned.call.into_owned(),
+            args: planned.args,
+            returned: None,
+            errno: None,
+        }));
+    }
+    watch.last_word();
+}
+
+fn begin(step: &Step) {
+    if record::current().is_none() {
+        return;
     }
     Event::Begin {
         step: step.id.to_string(),
@@ -244,6 +265,15 @@ fn take(step: &Step, scene: &mut Scene, options: &Options) -> Result<()> {
         at: record::now(),
     }
     .record();
+}
+
+/// Takes one step that has begun: facts before, the action, facts after.
+fn take(step: &Step, scene: &mut Scene, options: &Options) -> Result<()> {
+    let role = scene.role;
+    if record::current().is_none() {
+        step.action.apply(scene)?;
+        return fail_on_purpose(step, scene, role, options);
+    }
     if options.observe {
         record_facts(Phase::Before, step.action.observe(scene), None);
     }
@@ -360,6 +390,7 @@ fn init(plan: &Plan, clone: &Step, scene: &mut Scene, socket: OwnedFd, options: 
                 }
             }
         }
+        begin(step);
         if let Err(e) = take(step, scene, options) {
             fail(&e);
         }

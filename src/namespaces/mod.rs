@@ -9,14 +9,23 @@
 //! user_namespaces(7) for the id maps, ioctl_nsfs(2) for the relations.
 //!
 //! Interface: [`Kind`] (the eight), [`IdMap`] (what an id inside is outside), [`actions`] (the
-//! steps out of which `ns run`, and the runtime, build their plans), `survey` (the read side).
+//! steps out of which `ns run`, and the runtime, build their plans), [`survey`] (the read side).
 //! Read next: `kind.rs`, then `idmap.rs`, then `actions/clone.rs`.
 
 pub mod actions;
+mod enter;
+mod foreground;
 mod idmap;
 mod kind;
+mod pin;
 mod refusal;
+mod run;
+pub mod survey;
 
+pub use enter::{EnterRequest, Target};
+pub use foreground::Foreground;
 pub use idmap::{Caller, IdKind, IdMap, MapWriter, map_writer, parse_maps, subordinate_ranges};
 pub use kind::Kind;
+pub use pin::{pin, unpin};
 pub use refusal::{may_administer, refused};
+pub use run::RunRequest;

@@ -176,15 +176,20 @@ impl Action for Exec {
         };
         let mut denied = None;
         for candidate in candidates(name, self.path()) {
+            // Looked for before it is tried, so that the record has one execve and not one for
+            // each directory of PATH.
+            if !candidate.exists() && !name.as_bytes().contains(&b'/') {
+                continue;
+            }
             let error = process::execve(&candidate, &self.argv, &self.env);
             match error.errno {
                 sys::Errno::ENOENT | sys::Errno::ENOTDIR if !candidate.exists() => {}
-                sys::Errno::EACCES => denied = denied.or(Some(error)),
+                sys::Errno::EACCES => denied = denied.or(Some((candidate, error))),
                 _ => return Err(cannot_execute(name, &candidate, error)),
             }
         }
         Err(match denied {
-            Some(error) => cannot_execute(name, Path::new(name), error),
+            Some((file, error)) => cannot_execute(name, &file, error),
             None => not_found(name, self.path()),
         })
     }

@@ -1,0 +1,101 @@
+//! Who owns a namespace, and what is above it: the questions that a namespace itself answers.
+//!
+//! What it does: opens each namespace that was found, asks for its owner and parent, and takes up
+//! those that were not known yet: a user namespace with no process in it lives as long as one
+//! below it.
+//! What it implements: ioctl_nsfs(2). Interface: [`follow`] (of this folder only).
+//! Read next: `tree.rs`.
+
+use super::Keeper;
+use super::scan::Scan;
+use crate::namespaces::Kind;
+use crate::sys::{
+    self, Errno,
+    namespace::{NS_GET_PARENT, NS_GET_USERNS, ns_get_fd, ns_get_owner_uid, open_ns},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+/// Fills in the relations, adds the namespaces found by them, and the keepers that they are.
+pub(super) fn follow(scan: &mut Scan) {
+    let mut queue: Vec<((Kind, u64), OwnedFd)> = Vec::new();
+    for (key, seen) in &mut scan.found {
+        match seen.path.as_ref().map(open_ns) {
+            Some(Ok(fd)) if inode(&fd) == Some(key.1) => queue.push((*key, fd)),
+            Some(Ok(_)) => seen.owner_unread = Some("it went away meanwhile".into()),
+            Some(Err(e)) => seen.owner_unread = Some(sys::describe_errno(e.errno)),
+            None => seen.owner_unread = Some("only a socket of it is open".into()),
+        }
+    }
+    let mut asked: BTreeSet<(Kind, u64)> = queue.iter().map(|(key, _)| *key).collect();
+    while let Some((key, fd)) = queue.pop() {
+        let mut found_above = Vec::new();
+        let owner = ask(&fd, NS_GET_USERNS);
+        let parent = key.0.is_hierarchical().then(|| ask(&fd, NS_GET_PARENT));
+        let seen = scan.found.entry(key).or_default();
+        match owner {
+            Ok((id, above)) => {
+                seen.owner = Some(id);
+                found_above.push(((Kind::User, id), above));
+            }
+            // Of the user namespace in which we are, and of the initial one, nobody is told.
+            Err(Errno::EPERM) => {
+                seen.owner_unread = (key.0 != Kind::User)
+                    .then(|| "EPERM: it lies outside our own user namespace".into());
+            }
+            Err(e) => seen.owner_unread = Some(sys::describe_errno(e)),
+        }
+        if let Some(Ok((id, above))) = parent {
+            seen.parent = Some(id);
+            found_above.push(((key.0, id), above));
+        }
+        if key.0 == Kind::User {
+            seen.owner_uid = ns_get_owner_uid(&fd).ok();
+        }
+        for (key, fd) in found_above {
+            if asked.insert(key) {
+                queue.push((key, fd));
+            }
+        }
+    }
+    keepers(scan);
+}
+
+/// Asks for the namespace above: its id and a descriptor.
+fn ask(fd: &OwnedFd, request: libc::c_ulong) -> Result<(u64, OwnedFd), Errno> {
+    let above = ns_get_fd(fd, request).map_err(|e| e.errno)?;
+    let id = inode(&above).ok_or(Errno::EIO)?;
+    Ok((id, above))
+}
+
+/// The inode number behind a descriptor.
+fn inode(fd: &OwnedFd) -> Option<u64> {
+    std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        .ok()
+        .map(|m| m.ino())
+}
+
+/// Whatever is below keeps what is above.
+fn keepers(scan: &mut Scan) {
+    let mut children: BTreeMap<(Kind, u64), Vec<u64>> = BTreeMap::new();
+    let mut owned: BTreeMap<u64, usize> = BTreeMap::new();
+    for ((kind, id), seen) in &scan.found {
+        if let Some(parent) = seen.parent {
+            children.entry((*kind, parent)).or_default().push(*id);
+        }
+        if let Some(owner) = seen.owner
+            && *kind != Kind::User
+        {
+            *owned.entry(owner).or_default() += 1;
+        }
+    }
+    for (key, ids) in children {
+        let seen = scan.found.entry(key).or_default();
+        seen.keepers.push(Keeper::Children { ids });
+    }
+    for (id, count) in owned {
+        let seen = scan.found.entry((Kind::User, id)).or_default();
+        seen.keepers.push(Keeper::Owned { count });
+    }
+}
