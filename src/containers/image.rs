@@ -36,7 +36,10 @@ pub fn of_directory(dir: &Path) -> Result<Image> {
         .canonicalize()
         .with_context(|| format!("cannot use {} as a root file system", dir.display()))?;
     if !dir.is_dir() {
-        return Err(Error::kind(Kind::Usage, format!("{} is not a directory", dir.display())));
+        return Err(Error::kind(
+            Kind::Usage,
+            format!("{} is not a directory", dir.display()),
+        ));
     }
     Ok(Image {
         lowers: vec![dir],
