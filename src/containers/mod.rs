@@ -24,6 +24,7 @@ mod monitor;
 pub mod names;
 pub mod paths;
 pub mod prepare;
+pub mod processes;
 pub mod reconcile;
 pub mod remove;
 pub mod start;

@@ -19,8 +19,9 @@ use crate::host::Host;
 use crate::journal::{Stage, Step};
 use crate::security::actions::{DropBounding, NoNewPrivs, SetCapabilities, SetIds, SetRlimit};
 use crate::security::capabilities::{self, CapabilitySets};
-use crate::security::{rlimits, seccomp};
-use crate::spec::runtime::{Linux, Process, Rlimit, Seccomp};
+use crate::security::rlimits;
+use crate::security::seccomp::{self, LoadSeccomp};
+use crate::spec::runtime::{Linux, Process, Rlimit};
 
 /// The steps, in order. Errors: a capability that does not exist, a filter that cannot be compiled.
 pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>> {
@@ -29,7 +30,12 @@ pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>>
         None => CapabilitySets::default(),
     };
     let filter = match &linux.seccomp {
-        Some(rules) => Some(filter(rules, process.no_new_privileges)?),
+        Some(rules) => Some(Step::init(
+            Stage::Runtime,
+            "seccomp",
+            "System calls that containers do not need are refused by a filter in the kernel.",
+            LoadSeccomp::new(seccomp::compile(rules)?, process.no_new_privileges),
+        )),
         None => None,
     };
     let (early, late) = match process.no_new_privileges {
@@ -79,18 +85,6 @@ pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>>
     ));
     steps.extend(late);
     Ok(steps)
-}
-
-/// The step that loads the filter; `last` says that nothing of ours follows but execve.
-fn filter(rules: &Seccomp, last: bool) -> Result<Step> {
-    let compiled = seccomp::compile(rules)
-        .map_err(|e| e.context("cannot make a filter of linux.seccomp in config.json"))?;
-    Ok(Step::init(
-        Stage::Runtime,
-        "seccomp",
-        "From here on the kernel asks a small program about every system call.",
-        seccomp::LoadSeccomp::new(compiled, last),
-    ))
 }
 
 /// The step for one resource limit. Errors: the name does not exist.
