@@ -15,6 +15,7 @@
 #![allow(dead_code, unused_imports)] // each test crate uses its own part of this
 
 mod leak;
+pub mod namespaces;
 mod run;
 pub mod source;
 
