@@ -1,6 +1,8 @@
 //! The house rules, held by a test: who may import whom, how long a file is, what every file opens
 //! with, where `unsafe` lives and who prints.
 //!
+//! Host only: it reads the source, which is the same anywhere.
+//!
 //! The rules are data ([`ROWS`] is the table of ARCHITECTURE.md). Where one proves wrong, change it
 //! here and there, and say why in the commit.
 

@@ -131,8 +131,8 @@ pub fn set_up(
     Ok(plan)
 }
 
-/// A step id out of a file's name, unique in its plan: `limit-memory.max`.
-fn limit_id(write: &LimitWrite, before: &[Step]) -> String {
+/// A step id out of a file's name, unique in its plan: `limit-memory.max`, `limit-io.max-2`.
+pub fn limit_id(write: &LimitWrite, before: &[Step]) -> String {
     let id = format!("limit-{}", write.file);
     let same = before
         .iter()

@@ -10,7 +10,8 @@ use crate::error::{Error, Kind, Result};
 use clap::{Args, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 
-pub mod explain_flag;
+pub mod container_flags;
+mod explain_flag;
 
 /// One subcommand: its name, how to build its parser, how to run it.
 struct Entry {
@@ -33,7 +34,10 @@ macro_rules! commands {
 }
 
 commands! {
-    "Stages": ns "ns";
+    "Containers": run "run", create "create", start "start", stop "stop", restart "restart",
+        kill "kill", rm "rm", ps "ps", exec "exec", logs "logs", attach "attach", wait "wait",
+        top "top", rename "rename", pause "pause", unpause "unpause";
+    "Stages": ns "ns", cgroup "cgroup";
     "Seeing it": inspect "inspect", explain "explain";
     "Setting up": completions "completions", man "man";
 }
@@ -89,6 +93,19 @@ fn overview() -> String {
         text += &format!(" {}", entry.name);
     }
     text
+}
+
+/// Does `act` for every name; a failure is printed and the others go on, as docker does. Exit
+/// status 1 when one failed (125 is for what concerns the whole command).
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8> {
+    let mut status = 0;
+    for name in names {
+        if let Err(error) = act(name) {
+            crate::ui::print_error(&error);
+            status = 1;
+        }
+    }
+    Ok(status)
 }
 
 /// Help and version go to stdout with status 0; a wrong command line to stderr with status 125.

@@ -9,13 +9,25 @@
 //! Interface: [`Store`] finds containers, [`model`] says what one was created with. Read in this
 //! order: `paths.rs`, `model.rs`, `flags.rs`, `state.rs`, `store.rs`, `attach.rs`, `log.rs`.
 
+pub mod actions;
 pub mod attach;
+pub mod client;
+pub mod config;
+pub mod create;
+pub mod exec;
 pub mod flags;
+pub mod image;
+pub mod lifecycle;
 pub mod log;
 pub mod model;
+mod monitor;
 pub mod names;
 pub mod paths;
+pub mod prepare;
+pub mod processes;
+pub mod reconcile;
 pub mod remove;
+pub mod start;
 pub mod state;
 pub mod store;
 pub mod time;

@@ -29,6 +29,9 @@ pub struct Record {
     pub created: Time,
     /// The image's id (`sha256:…`): the digest of its configuration.
     pub image_id: String,
+    /// A directory that stands in for an image (`--rootfs`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<std::path::PathBuf>,
     /// `linux/amd64`
     #[serde(default)]
     pub platform: String,
@@ -45,6 +48,8 @@ pub enum Phase {
     /// It has never run.
     #[default]
     Created,
+    /// A monitor is setting it up.
+    Starting,
     /// Its program runs.
     Running,
     /// It runs, and every process of it is frozen.
@@ -61,7 +66,7 @@ impl Phase {
     /// Docker's word.
     pub fn name(self) -> &'static str {
         match self {
-            Phase::Created => "created",
+            Phase::Created | Phase::Starting => "created",
             Phase::Running => "running",
             Phase::Paused => "paused",
             Phase::Restarting => "restarting",
@@ -71,7 +76,10 @@ impl Phase {
     }
     /// A monitor takes care of it.
     pub fn is_live(self) -> bool {
-        matches!(self, Phase::Running | Phase::Paused | Phase::Restarting)
+        matches!(
+            self,
+            Phase::Starting | Phase::Running | Phase::Paused | Phase::Restarting
+        )
     }
 }
 
@@ -110,7 +118,7 @@ impl Status {
     pub fn describe(&self) -> String {
         let human = super::time::human;
         match self.phase {
-            Phase::Created => "Created".into(),
+            Phase::Created | Phase::Starting => "Created".into(),
             Phase::Running => format!("Up {}", human(self.started_at.age())),
             Phase::Paused => format!("Up {} (Paused)", human(self.started_at.age())),
             Phase::Restarting => format!(

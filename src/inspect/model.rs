@@ -230,10 +230,14 @@ model! {
         groups: Fact<Vec<CgroupMembership>>,
         /// The limits that are set here or above, and what applies.
         limits: Fact<Vec<CgroupLimit>>,
-        /// What it uses now: the kernel's file name → value (bytes, microseconds or a count).
+        /// What it uses now: v2's file name → value (bytes, microseconds or a count).
         usage: Fact<BTreeMap<String, u64>>,
-        /// What happened: oom_kill, max, throttled … → count.
+        /// What happened: memory.oom_kill, pids.max (refused forks), cpu.nr_throttled … → count.
         events: Fact<BTreeMap<String, u64>>,
+        /// How long its processes waited.
+        pressure: Fact<Vec<Pressure>>,
+        /// True when frozen (docker pause).
+        frozen: Fact<bool>,
         /// The processes in it (of the first hierarchy that knows it), as the reader numbers them; for a cgroup target only.
         processes: Option<Vec<u32>>,
     }
@@ -244,26 +248,38 @@ model! {
         hierarchy: String,
         /// The path as the reader's cgroup namespace shows it.
         path: String,
-        /// The directory; null when it lies outside of what is mounted.
-        directory: Option<String>,
+        /// The directory.
+        directory: String,
     }
 
     /// One limit.
     CgroupLimit {
-        /// The name on the command line: memory, cpus, pids, …
+        /// The limit in v2's words: memory.max, pids.max, cpu.max, cpuset.cpus.
         name: String,
-        /// The kernel's file in the group itself.
-        file: String,
-        /// What the group itself is set to; null for no limit.
-        own: Option<f64>,
-        /// The smallest over all ancestors; null for no limit.
-        effective: Option<f64>,
-        /// bytes, processors, processes.
-        unit: String,
-        /// The directory of the ancestor that sets the smallest; null for no limit.
+        /// The group's own value as the kernel writes it; null when it has no such file.
+        own: Option<String>,
+        /// The strictest over the group and all above it, as the kernel writes it; max for none.
+        effective: String,
+        /// True when something sets it.
+        limited: bool,
+        /// The group that sets what applies; null when none does.
         set_by: Option<String>,
+        /// The file that says so.
+        file: String,
         /// How much is in use, in the same unit; null where nothing counts it.
-        used: Option<f64>,
+        used: Option<u64>,
+    }
+
+    /// How long processes waited for want of a resource (pressure stall information).
+    Pressure {
+        /// cpu, memory or io.
+        resource: String,
+        /// Percent of the last 10 seconds in which at least one waited.
+        some_avg10: Option<f64>,
+        /// Percent of the last 10 seconds in which all waited.
+        full_avg10: Option<f64>,
+        /// Microseconds altogether in which at least one waited.
+        some_total_usec: Option<u64>,
     }
 
     /// The five capability sets of capabilities(7).

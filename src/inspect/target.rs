@@ -112,7 +112,7 @@ pub fn candidates(query: &Query) -> Result<Vec<Kind>> {
         if namespace::is_namespace_file(Path::new(target)) {
             return Ok(vec![Kind::Namespace]);
         }
-        if cgroup::find(target).is_some() {
+        if cgroup::find(target).is_ok() {
             fits.push(Kind::Cgroup);
         }
     }

@@ -1,22 +1,610 @@
-//! Stand-in until the real one lands.
-#![allow(missing_docs)]
+//! Making a layer's entries real, inside one directory and nowhere else.
+//!
+//! What it does: unpacks a layer. Whoever made the archive may be hostile: every path is resolved
+//! by the kernel with the directory as its root (`openat2`, `RESOLVE_IN_ROOT`), so `..`, absolute
+//! paths and symbolic links, made by this archive or another process meanwhile, cannot lead out.
+//! Files are made with `O_EXCL` by name in their opened parent, never through a link.
+//!
+//! "Deleted" is written in one of two ways: for a layer that overlayfs will stack, as a whiteout
+//! (a 0/0 device) and the opaque attribute; for a plain directory, by deleting.
+//!
+//! An ordinary user's files are the user's own; devices, and attributes that need privileges, are
+//! left out and counted.
+//!
+//! What it implements: image-spec "Applying Changesets"; openat2(2); overlayfs's on-disk format.
+//! Interface: [`apply_layer`], [`apply`], [`Target`]. Read next: `create.rs`.
+
+use super::archive::{Archive, Entry, Kind};
 use super::compression::{self, Decoded};
-use crate::error::{Context, Result};
-use std::path::Path;
+use super::whiteout::{self, Class};
+use crate::error::{Context, Error, Result};
+use crate::sys::{self, Errno, fs, xattr};
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::BufRead;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// What the directory is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
+    /// One layer of an overlay: deletions are kept as whiteouts.
     Overlay,
+    /// A tree of its own: deletions delete.
+    Plain,
 }
+
+/// What was left out because this user may not make it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Device nodes.
+    pub devices: usize,
+    /// Extended attributes.
+    pub xattrs: usize,
+}
+
+/// Decompresses, checks and applies a layer that comes as `input`. Bytes beyond `limit` are an
+/// error. Errors: a damaged stream, an entry that leads out of the directory, a full disk.
 pub fn apply_layer(
     input: impl std::io::Read + Send,
     limit: u64,
     directory: &Path,
-    _: Target,
+    target: Target,
 ) -> Result<Decoded> {
-    let ((), d) = compression::decode(input, limit, |r| {
-        let mut a = tar::Archive::new(r);
-        a.set_preserve_permissions(true);
-        a.set_preserve_ownerships(nix::unistd::geteuid().is_root());
-        a.unpack(directory).context("cannot unpack")
-    })?;
-    Ok(d)
+    let (_, decoded) =
+        compression::decode(input, limit, |stream| apply(stream, directory, target))?;
+    Ok(decoded)
+}
+
+/// Applies an uncompressed layer.
+pub fn apply(input: impl BufRead, directory: &Path, target: Target) -> Result<LeftOut> {
+    let root = fs::open(directory, libc::O_PATH | libc::O_DIRECTORY, 0)
+        .with_context(|| format!("cannot open {}", directory.display()))?;
+    let mut applier = Applier {
+        root,
+        target,
+        privileged: nix::unistd::geteuid().is_root(),
+        parent: None,
+        directories: BTreeMap::new(),
+        made: HashSet::new(),
+        left_out: LeftOut::default(),
+    };
+    let mut archive = Archive::new(input);
+    while let Some(entry) = archive.next_entry()? {
+        applier
+            .entry(&entry, &mut archive)
+            .with_context(|| format!("cannot apply {}", show(&entry.path)))?;
+    }
+    applier.finish()?;
+    Ok(applier.left_out)
+}
+
+fn show(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+/// `./a//b/` → `a/b`; the root itself is empty. Errors: `..`, which no layer needs.
+fn normalise(path: &[u8]) -> Result<PathBuf> {
+    let mut clean = PathBuf::new();
+    for part in path.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                return Err(Error::new(format!(
+                    "the path {} leads out of the layer",
+                    show(path)
+                )));
+            }
+            name => clean.push(OsStr::from_bytes(name)),
+        }
+    }
+    Ok(clean)
+}
+
+/// A directory whose attributes are set at the end: files made in it would change its time, and
+/// its mode might forbid making them.
+struct Pending {
+    mode: u32,
+    mtime: xattr::Time,
+}
+
+struct Applier {
+    root: OwnedFd,
+    target: Target,
+    privileged: bool,
+    /// The last parent that was opened: archives list a directory's files one after the other.
+    parent: Option<(PathBuf, OwnedFd)>,
+    directories: BTreeMap<PathBuf, Pending>,
+    /// What this layer itself made; its whiteouts are only about what was there before.
+    made: HashSet<PathBuf>,
+    left_out: LeftOut,
+}
+
+impl Applier {
+    fn entry<R: BufRead>(&mut self, entry: &Entry, archive: &mut Archive<R>) -> Result<()> {
+        let path = normalise(&entry.path)?;
+        let Some(name) = path.file_name() else {
+            if entry.kind == Kind::Directory {
+                self.pend(path, entry);
+                let root = self.open_directory(Path::new("."))?;
+                return self.own(&root, entry);
+            }
+            return Err(Error::new("an entry without a name"));
+        };
+        self.enter(path.parent().unwrap_or(Path::new("")))?;
+        match whiteout::classify(name.as_bytes())? {
+            Class::Ordinary => {}
+            Class::Bookkeeping => return Ok(()),
+            Class::Opaque => return self.opaque(path.parent().unwrap_or(Path::new(""))),
+            Class::Deleted(name) => {
+                let hidden = path.with_file_name(OsStr::from_bytes(name));
+                return self.delete(&hidden);
+            }
+        }
+        let name = Path::new(name);
+        match &entry.kind {
+            Kind::File => self.file(name, &path, entry, archive)?,
+            Kind::Directory => self.directory(name, &path, entry)?,
+            Kind::Symlink(text) => {
+                let text = Path::new(OsStr::from_bytes(text));
+                self.making(name, &path, |dir| fs::symlinkat(text, dir, name))?;
+                self.attributes_by_name(name, entry)?;
+            }
+            Kind::HardLink(to) => self.hard_link(name, &path, to)?,
+            Kind::Fifo => {
+                self.making(name, &path, |d| {
+                    fs::mknodat(d, name, libc::S_IFIFO | entry.mode, 0)
+                })?;
+                self.attributes_by_name(name, entry)?;
+            }
+            Kind::Char(major, minor) => {
+                self.device(name, &path, libc::S_IFCHR, *major, *minor, entry)?
+            }
+            Kind::Block(major, minor) => {
+                self.device(name, &path, libc::S_IFBLK, *major, *minor, entry)?
+            }
+        }
+        self.made.insert(path);
+        Ok(())
+    }
+
+    fn dir(&self) -> &OwnedFd {
+        self.parent.as_ref().map_or(&self.root, |(_, fd)| fd)
+    }
+
+    /// Makes `parent` the current directory of what follows, making what is missing of it.
+    fn enter(&mut self, parent: &Path) -> Result<()> {
+        if self.parent.as_ref().is_some_and(|(path, _)| path == parent) {
+            return Ok(());
+        }
+        let opened = match self.open_directory(parent) {
+            Err(e) if e.errno() == Some(libc::ENOENT) => {
+                let mut walked = PathBuf::new();
+                for part in parent.components() {
+                    let above = self.open_directory(&walked)?;
+                    walked.push(part);
+                    match fs::mkdirat(&above, Path::new(part.as_os_str()), 0o755) {
+                        Err(e) if e.errno == Errno::EEXIST => {}
+                        other => other?,
+                    }
+                }
+                self.open_directory(parent)
+            }
+            other => other,
+        };
+        self.parent = Some((parent.to_path_buf(), opened?));
+        Ok(())
+    }
+
+    /// Opens a directory of the layer, never leaving it.
+    fn open_directory(&self, path: &Path) -> Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+        Ok(fs::openat2(
+            &self.root,
+            path,
+            libc::O_RDONLY | libc::O_DIRECTORY,
+            0,
+            resolve,
+        )?)
+    }
+
+    /// Makes something; what is in its place goes first.
+    fn making<T>(
+        &mut self,
+        name: &Path,
+        path: &Path,
+        make: impl Fn(&OwnedFd) -> sys::SysResult<T>,
+    ) -> Result<T> {
+        match make(self.dir()) {
+            Err(e) if e.errno == Errno::EEXIST => {
+                self.remove(name, path)?;
+                Ok(make(self.dir())?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Removes what is at `name` in the current directory, with all below it.
+    fn remove(&mut self, name: &Path, path: &Path) -> Result<()> {
+        match fs::unlinkat(self.dir(), name, 0) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.errno == Errno::ENOENT => return Ok(()),
+            Err(e) if e.errno != Errno::EISDIR && e.errno != Errno::EPERM => return Err(e.into()),
+            Err(_) => {}
+        }
+        // std removes trees by descriptors, not following links, also those swapped in meanwhile.
+        let place = format!("/proc/self/fd/{}", self.dir().as_raw_fd());
+        std::fs::remove_dir_all(Path::new(&place).join(name))
+            .with_context(|| format!("cannot remove {}", path.display()))?;
+        self.parent = self
+            .parent
+            .take()
+            .filter(|(parent, _)| !parent.starts_with(path));
+        self.directories.retain(|d, _| !d.starts_with(path));
+        Ok(())
+    }
+
+    fn file<R: BufRead>(
+        &mut self,
+        name: &Path,
+        path: &Path,
+        entry: &Entry,
+        archive: &mut Archive<R>,
+    ) -> Result<()> {
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_NOFOLLOW;
+        let file = File::from(self.making(name, path, |dir| fs::openat(dir, name, flags, 0o600))?);
+        match &entry.sparse {
+            None => {
+                let mut at = 0;
+                while let Some((_, n)) =
+                    archive.content(u64::MAX, |bytes| write_at(&file, bytes, at))?
+                {
+                    at += n;
+                }
+            }
+            Some((whole, map)) => {
+                for (offset, length) in map {
+                    if offset.checked_add(*length).is_none_or(|end| end > *whole) {
+                        return Err(Error::new("a piece of a sparse file lies beyond its end"));
+                    }
+                    let (mut at, end) = (*offset, offset + length);
+                    while let Some((_, n)) =
+                        archive.content(end - at, |bytes| write_at(&file, bytes, at))?
+                    {
+                        at += n;
+                    }
+                }
+                file.set_len(*whole)
+                    .context("cannot set the size of a sparse file")?;
+            }
+        }
+        self.own(&file, entry)?;
+        xattr::fchmod(&file, entry.mode)?;
+        self.xattrs(&file, entry)?;
+        Ok(xattr::utimensat(&file, "", entry.mtime)?)
+    }
+
+    fn directory(&mut self, name: &Path, path: &Path, entry: &Entry) -> Result<()> {
+        match fs::mkdirat(self.dir(), name, 0o700) {
+            Err(e) if e.errno == Errno::EEXIST => {
+                let resolve = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_BENEATH;
+                let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+                match fs::openat2(self.dir(), name, flags, 0, resolve) {
+                    // A directory on a directory only changes its attributes.
+                    Ok(_) => {}
+                    Err(_) => {
+                        let whiteout = self.is_whiteout(name);
+                        self.remove(name, path)?;
+                        fs::mkdirat(self.dir(), name, 0o700)?;
+                        if whiteout {
+                            // Deleted below and made anew here: nothing from below shows through.
+                            whiteout::set_opaque(self.child(name)?)?;
+                        }
+                    }
+                }
+            }
+            other => other?,
+        }
+        let directory = self.child(name)?;
+        self.own(&directory, entry)?;
+        self.xattrs(&directory, entry)?;
+        self.pend(path.to_path_buf(), entry);
+        Ok(())
+    }
+
+    fn child(&self, name: &Path) -> Result<OwnedFd> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        Ok(fs::openat(self.dir(), name, flags, 0)?)
+    }
+
+    fn pend(&mut self, path: PathBuf, entry: &Entry) {
+        self.directories.insert(
+            path,
+            Pending {
+                mode: entry.mode,
+                mtime: entry.mtime,
+            },
+        );
+    }
+
+    fn is_whiteout(&self, name: &Path) -> bool {
+        let place = format!("/proc/self/fd/{}", self.dir().as_raw_fd());
+        std::fs::symlink_metadata(Path::new(&place).join(name))
+            .is_ok_and(|m| whiteout::is_whiteout(&m))
+    }
+
+    /// Another name for a file of this layer; its path, too, is resolved inside.
+    fn hard_link(&mut self, name: &Path, path: &Path, to: &[u8]) -> Result<()> {
+        let to = normalise(to)?;
+        let what = || format!("cannot link to {}", to.display());
+        let base = to.file_name().map(Path::new).with_context(what)?;
+        let parent = self
+            .open_directory(to.parent().unwrap_or(Path::new("")))
+            .with_context(what)?;
+        // Without AT_SYMLINK_FOLLOW the last part is taken as it is, a link too.
+        self.making(name, path, |dir| fs::linkat(&parent, base, dir, name, 0))
+            .with_context(what)
+    }
+
+    fn device(
+        &mut self,
+        name: &Path,
+        path: &Path,
+        format: u32,
+        major: u32,
+        minor: u32,
+        entry: &Entry,
+    ) -> Result<()> {
+        // The 0/0 device would be a whiteout to overlayfs, and anybody may make one.
+        let whiteout = (format, major, minor) == (libc::S_IFCHR, 0, 0);
+        if (!self.privileged && !whiteout) || (whiteout && self.target == Target::Overlay) {
+            self.left_out.devices += 1;
+            return Ok(());
+        }
+        let number = fs::makedev(major, minor);
+        self.making(name, path, |dir| {
+            fs::mknodat(dir, name, format | entry.mode, number)
+        })?;
+        self.attributes_by_name(name, entry)
+    }
+
+    /// Owner, mode, attributes and time of something that cannot or must not be opened.
+    fn attributes_by_name(&mut self, name: &Path, entry: &Entry) -> Result<()> {
+        if self.privileged {
+            fs::fchownat(
+                self.dir(),
+                name,
+                entry.uid,
+                entry.gid,
+                libc::AT_SYMLINK_NOFOLLOW,
+            )?;
+        }
+        if !matches!(entry.kind, Kind::Symlink(_)) {
+            fs::fchmodat(self.dir(), name, entry.mode)?;
+        }
+        // Overlay's own marks are no part of a layer, and would deceive it.
+        for (key, value) in entry.xattrs.iter().filter(|(k, _)| !whiteout::is_mark(k)) {
+            let set = xattr::lsetxattr(self.dir(), name, key, value);
+            self.count_refused(set)?;
+        }
+        Ok(xattr::utimensat(self.dir(), name, entry.mtime)?)
+    }
+
+    fn own(&self, file: impl AsFd, entry: &Entry) -> Result<()> {
+        if self.privileged {
+            xattr::fchown(file, entry.uid, entry.gid)?;
+        }
+        Ok(())
+    }
+
+    fn xattrs(&mut self, file: impl AsFd, entry: &Entry) -> Result<()> {
+        for (key, value) in entry.xattrs.iter().filter(|(k, _)| !whiteout::is_mark(k)) {
+            let set = xattr::fsetxattr(&file, key, value);
+            self.count_refused(set)?;
+        }
+        Ok(())
+    }
+
+    fn count_refused(&mut self, set: sys::SysResult<()>) -> Result<()> {
+        match set {
+            Ok(()) => Ok(()),
+            Err(e) if matches!(e.errno, Errno::ENOTSUP | Errno::EPERM) => {
+                self.left_out.xattrs += 1;
+                Ok(())
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// `.wh.NAME`: what lay below is deleted; what this layer made itself stays.
+    fn delete(&mut self, path: &Path) -> Result<()> {
+        let name = Path::new(path.file_name().unwrap_or_default());
+        if self.made.contains(path) {
+            if self.target == Target::Overlay
+                && let Ok(directory) = self.child(name)
+            {
+                whiteout::set_opaque(directory)?;
+            }
+            return Ok(());
+        }
+        self.remove(name, path)?;
+        if self.target == Target::Overlay {
+            whiteout::make(self.dir(), name)?;
+        }
+        Ok(())
+    }
+
+    /// `.wh..wh..opq`: nothing of what lay below in this directory shows.
+    fn opaque(&mut self, path: &Path) -> Result<()> {
+        if self.target == Target::Overlay {
+            return Ok(whiteout::set_opaque(self.dir())?);
+        }
+        let place = PathBuf::from(format!("/proc/self/fd/{}", self.dir().as_raw_fd()));
+        let entries = std::fs::read_dir(&place).context("cannot list an opaque directory")?;
+        for entry in entries {
+            let name = entry
+                .context("cannot list an opaque directory")?
+                .file_name();
+            let inside = path.join(&name);
+            if !self.made.iter().any(|m| m.starts_with(&inside)) {
+                self.remove(Path::new(&name), &inside)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Modes and times of directories, deepest first.
+    fn finish(&mut self) -> Result<()> {
+        self.parent = None;
+        for (path, pending) in std::mem::take(&mut self.directories).into_iter().rev() {
+            let directory = self
+                .open_directory(&path)
+                .with_context(|| format!("cannot finish {}", path.display()))?;
+            xattr::utimensat(&directory, "", pending.mtime)?;
+            xattr::fchmod(&directory, pending.mode)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_at(file: &File, bytes: &[u8], at: u64) -> Result<()> {
+    file.write_all_at(bytes, at)
+        .context("cannot write its content")
+        .map_err(|e| match e.errno() {
+            Some(libc::ENOSPC) => e.hint("the disk is full"),
+            Some(libc::EDQUOT) => e.hint("this user's quota is used up"),
+            _ => e,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Build<'a> = &'a dyn Fn(&mut tar::Builder<Vec<u8>>);
+
+    fn layer(build: Build<'_>) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        build(&mut builder);
+        builder.into_inner().unwrap()
+    }
+
+    fn put(builder: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, path: &str, text: &str) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        // Written raw: the crate itself refuses hostile paths.
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_mode(if kind.is_dir() { 0o755 } else { 0o640 });
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_000_000_000);
+        let content = if kind.is_file() { text } else { "" };
+        if !kind.is_file() && !text.is_empty() {
+            header.as_old_mut().linkname[..text.len()].copy_from_slice(text.as_bytes());
+        }
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        builder.append(&header, content.as_bytes()).unwrap();
+    }
+
+    const FILE: tar::EntryType = tar::EntryType::Regular;
+    const DIR: tar::EntryType = tar::EntryType::Directory;
+    const LINK: tar::EntryType = tar::EntryType::Symlink;
+    const HARD: tar::EntryType = tar::EntryType::Link;
+
+    #[test]
+    fn nothing_is_written_outside() {
+        let around = tempfile::tempdir().unwrap();
+        let inside = around.path().join("inside");
+        let hostile: [(&str, Build<'_>); 6] = [
+            ("dot dot", &|b| put(b, FILE, "../escaped", "x")),
+            ("deep dot dot", &|b| put(b, FILE, "a/../../escaped", "x")),
+            ("absolute", &|b| put(b, FILE, "/../escaped", "x")),
+            ("through a link", &|b| {
+                put(b, LINK, "out", "..");
+                put(b, FILE, "out/escaped", "x");
+            }),
+            ("through an absolute link", &|b| {
+                put(b, LINK, "out", "/tmp");
+                put(b, FILE, "out/escaped-by-link", "x");
+            }),
+            ("a hard link", &|b| put(b, HARD, "mine", "../secret")),
+        ];
+        std::fs::write(around.path().join("secret"), "s").unwrap();
+        for (name, build) in hostile {
+            std::fs::create_dir(&inside).unwrap();
+            let _ = apply(&layer(build)[..], &inside, Target::Plain);
+            let mut names: Vec<_> = std::fs::read_dir(around.path())
+                .unwrap()
+                .map(|e| e.unwrap().file_name())
+                .collect();
+            names.sort();
+            assert_eq!(names, ["inside", "secret"], "{name}");
+            assert!(!Path::new("/tmp/escaped-by-link").exists(), "{name}");
+            std::fs::remove_dir_all(&inside).unwrap();
+        }
+    }
+
+    #[test]
+    fn deletions_delete_in_a_plain_tree_and_are_kept_for_an_overlay() {
+        let lower = layer(&|b| {
+            put(b, DIR, "d", "");
+            put(b, FILE, "d/old", "1");
+            put(b, FILE, "gone", "1");
+        });
+        let upper = layer(&|b| {
+            put(b, FILE, ".wh.gone", "");
+            put(b, FILE, "d/new", "2");
+            put(b, FILE, "d/.wh..wh..opq", "");
+        });
+        let plain = tempfile::tempdir().unwrap();
+        apply(&lower[..], plain.path(), Target::Plain).unwrap();
+        apply(&upper[..], plain.path(), Target::Plain).unwrap();
+        assert!(!plain.path().join("gone").exists());
+        assert!(!plain.path().join("d/old").exists());
+        assert!(
+            plain.path().join("d/new").exists(),
+            "a layer's own files stay"
+        );
+        let overlay = tempfile::tempdir().unwrap();
+        apply(&upper[..], overlay.path(), Target::Overlay).unwrap();
+        let gone = std::fs::symlink_metadata(overlay.path().join("gone")).unwrap();
+        assert!(whiteout::is_whiteout(&gone));
+        assert!(whiteout::is_opaque(&overlay.path().join("d")));
+    }
+
+    #[test]
+    fn later_entries_replace_earlier_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = layer(&|b| {
+            put(b, FILE, "a", "first");
+            put(b, FILE, "a", "second");
+            put(b, DIR, "b", "");
+            put(b, FILE, "b/inner", "x");
+            put(b, LINK, "b", "a");
+            put(b, HARD, "c", "a");
+        });
+        apply(&bytes[..], dir.path(), Target::Plain).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("a")).unwrap(),
+            "second"
+        );
+        assert_eq!(
+            std::fs::read_link(dir.path().join("b")).unwrap(),
+            Path::new("a")
+        );
+        use std::os::unix::fs::MetadataExt;
+        let meta = |n: &str| std::fs::symlink_metadata(dir.path().join(n)).unwrap();
+        assert_eq!(meta("a").ino(), meta("c").ino());
+        assert_eq!(meta("a").mtime(), 1_000_000_000);
+        assert_eq!(meta("a").mode() & 0o7777, 0o640);
+    }
 }

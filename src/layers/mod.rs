@@ -19,6 +19,7 @@
 //! Read next: [`crate::images`], which knows where layers come from.
 
 pub mod apply;
+pub mod archive;
 pub mod compression;
 pub mod overlay;
 pub mod whiteout;

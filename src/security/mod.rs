@@ -14,5 +14,6 @@ pub mod actions;
 pub mod capabilities;
 pub mod paths;
 pub mod rlimits;
+pub mod seccomp;
 pub mod signals;
 pub mod status;

@@ -1,8 +1,7 @@
 //! Calls that only ask the kernel what it can do, or what a process is.
 //!
 //! What it implements: `PIDFD_GET_INFO` (linux/pidfd.h, Linux 6.13), seccomp(2)'s
-//! `SECCOMP_GET_ACTION_AVAIL`, bpf(2)'s `BPF_PROG_LOAD` of a program that is closed at once,
-//! listns(2) (6.19), fanotify_init(2), kcmp(2), socket(2).
+//! `SECCOMP_GET_ACTION_AVAIL`, listns(2) (6.19), landlock_create_ruleset(2), fanotify_init(2), kcmp(2), socket(2).
 //! Nothing here changes anything that outlives the call, so nothing is recorded.
 //! Interface: one function a question. Read next: [`crate::host::probe`].
 
@@ -88,53 +87,6 @@ pub fn seccomp_flags_known(flags: u64) -> SysResult<()> {
                 Err(e) => Err(e),
                 Ok(_) => Err(Errno::EINVAL),
             }
-        },
-    )
-}
-
-/// `int bpf(BPF_PROG_LOAD, {BPF_PROG_TYPE_CGROUP_DEVICE, "r0 = 1; exit"}, size)`
-///
-/// Whether a cgroup device program passes the verifier; it is closed at once. Errors: `EPERM` (no
-/// CAP_BPF and CAP_NET_ADMIN or CAP_SYS_ADMIN), `ENOSYS` (no BPF), `EINVAL` (built without
-/// CONFIG_CGROUP_BPF). See bpf(2).
-pub fn bpf_cgroup_device_loads() -> SysResult<()> {
-    /// The head of `union bpf_attr` for `BPF_PROG_LOAD`.
-    #[repr(C)]
-    struct ProgLoad {
-        kind: u32,
-        count: u32,
-        instructions: u64,
-        license: u64,
-        log_level: u32,
-        log_size: u32,
-        log_buffer: u64,
-        kernel_version: u32,
-        flags: u32,
-    }
-    // mov64 r0, 1; exit
-    let program: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
-    reading(
-        "bpf",
-        || "BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE".into(),
-        || {
-            let attr = ProgLoad {
-                kind: 15,
-                count: program.len() as u32,
-                instructions: program.as_ptr() as u64,
-                license: c"GPL".as_ptr() as u64,
-                log_level: 0,
-                log_size: 0,
-                log_buffer: 0,
-                kernel_version: 0,
-                flags: 0,
-            };
-            // SAFETY: `attr` and what it points to (`program`, a static string) live through the
-            // call; its size is passed, and the rest of the union counts as zero.
-            let fd =
-                check(unsafe { libc::syscall(libc::SYS_bpf, 5, &attr, size_of::<ProgLoad>()) })?;
-            // SAFETY: a descriptor that the kernel has just made; dropping it unloads the program.
-            drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
-            Ok(())
         },
     )
 }

@@ -28,6 +28,7 @@ pub mod namespace;
 pub mod poll;
 pub mod process;
 pub mod record;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod statmount;

@@ -393,3 +393,20 @@ pub fn keep_only(keep: &OwnedFd) -> OwnedFd {
         OwnedFd::from_raw_fd(raw as i32)
     }
 }
+
+/// Closes every descriptor from 3 on but `keep`, in a process that was just split off and never
+/// returns to the code of its parent: nothing that the caller's shell had open stays open in it.
+/// See close_range(2).
+pub fn close_all_but(keep: &[std::os::fd::BorrowedFd<'_>]) {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    kept.sort_unstable();
+    let mut from = 3u32;
+    for fd in kept.into_iter().chain([u32::MAX]) {
+        if fd > from {
+            // SAFETY: the owners of the closed descriptors live in stack frames that this process
+            // never returns to, so none of them is used or dropped again.
+            unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0u32) };
+        }
+        from = from.max(fd.saturating_add(1));
+    }
+}

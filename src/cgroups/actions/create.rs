@@ -45,6 +45,20 @@ impl CreateGroup {
     }
 
     fn make(&self, dir: &GroupDir, scene: &mut Scene) -> Result<()> {
+        // A group above that somebody else just removed, because it was empty, is made again.
+        for _ in 0..8 {
+            if self.make_once(dir, scene)? {
+                return Ok(());
+            }
+        }
+        Err(Error::new(format!(
+            "cannot make the cgroup {}: a group above keeps disappearing",
+            self.path
+        )))
+    }
+
+    /// False when a group above has gone meanwhile.
+    fn make_once(&self, dir: &GroupDir, scene: &mut Scene) -> Result<bool> {
         let mut steps: Vec<&Path> = dir
             .dir
             .ancestors()
@@ -57,8 +71,7 @@ impl CreateGroup {
             if dir.v2 {
                 self.enable(above, &dir.available)?;
             }
-            // A group above that somebody else removes right now is made again.
-            if !last && step.is_dir() {
+            if step.is_dir() && !(last && self.exclusive) {
                 continue;
             }
             match sys::fs::mkdirat(CWD, step, 0o755) {
@@ -67,7 +80,8 @@ impl CreateGroup {
                     let list = scene.get(&key).unwrap_or_default().to_string();
                     scene.put(key, format!("{list}{}\n", step.display()));
                 }
-                Err(e) if e.errno == Errno::EEXIST && (!last || !self.exclusive) => {}
+                Err(e) if e.errno == Errno::EEXIST && !(last && self.exclusive) => {}
+                Err(e) if e.errno == Errno::ENOENT && i > 0 => return Ok(false),
                 Err(e) if e.errno == Errno::EEXIST => {
                     return Err(Error::kind(
                         Kind::Conflict,
@@ -82,7 +96,7 @@ impl CreateGroup {
                 inherit_cpuset(above, step)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn explain_mkdir(&self, e: sys::SysError, above: &Path) -> Error {
@@ -96,7 +110,6 @@ impl CreateGroup {
                 format!("{} is not delegated to this user", above.display())
             }
             Errno::EROFS => "the cgroup file system is mounted read-only".to_string(),
-            Errno::ENOENT => "somebody removed a group above meanwhile: try again".to_string(),
             _ => return Error::from(e).context(format!("cannot make the cgroup {}", self.path)),
         };
         Error::new(format!("cannot make the cgroup {}", self.path))
@@ -361,8 +374,12 @@ impl Action for Evacuate {
             .map(|c| format!("-{c}"))
             .collect();
         if !off.is_empty() {
-            sys::fs::write_file(self.from.join("cgroup.subtree_control"), &off.join(" "))
-                .context("another group still uses the controllers")?;
+            let control = self.from.join("cgroup.subtree_control");
+            match sys::fs::write_file(&control, &off.join(" ")) {
+                // Another group below still uses them: the leaf has to stay for its sake.
+                Err(e) if e.errno == Errno::EBUSY => return Ok(()),
+                result => result.with_context(|| format!("cannot write {}", control.display()))?,
+            }
         }
         Self::move_all(&leaf, &self.from)?;
         lifecycle::remove_dir(&leaf)

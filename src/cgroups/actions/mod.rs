@@ -234,11 +234,29 @@ impl Action for Attach {
         vec![Fact {
             what: "groups of the process".into(),
             value: std::fs::read_to_string(&file)
-                .map(|t| t.trim_end().replace('\n', " "))
+                .map(|t| summary(&t))
                 .map_err(|e| e.to_string()),
             source: file,
         }]
     }
+}
+
+/// /proc/PID/cgroup in one line: the path that most trees share, then those that differ.
+fn summary(text: &str) -> String {
+    let all = crate::host::cgroup_layout::parse_proc_cgroup(text);
+    let count = |path: &str| all.iter().filter(|m| m.path == path).count();
+    let Some(common) = all.iter().map(|m| &m.path).max_by_key(|p| count(p)) else {
+        return String::new();
+    };
+    let mut line = common.clone();
+    for other in all.iter().filter(|m| m.path != *common) {
+        let tree = match other.controllers.is_empty() {
+            true => "cgroup2".into(),
+            false => other.controllers.join(","),
+        };
+        line += &format!(", {tree}: {}", other.path);
+    }
+    line
 }
 
 /// Stops all processes of the group where they are, until it is thawed.

@@ -68,7 +68,10 @@ impl Accounts {
 fn unknown(what: &str, name: &str) -> Error {
     Error::kind(
         Kind::NotFound,
-        format!("unable to find {what} {name}: no matching entries in {} file", if what == "user" { "passwd" } else { "group" }),
+        format!(
+            "unable to find {what} {name}: no matching entries in {} file",
+            if what == "user" { "passwd" } else { "group" }
+        ),
     )
     .hint("names are looked up in the image's own /etc/passwd and /etc/group; numbers always work")
 }
@@ -91,7 +94,7 @@ pub fn resolve(accounts: &Accounts, user: &str, group_add: &[String]) -> Result<
         .users()
         .find(|u| u[0] == user)
         .or_else(|| accounts.users().find(|u| u[2] == user));
-    let mut identity = match found {
+    let mut identity = match &found {
         Some(u) => Identity {
             uid: u[2].parse().map_err(|_| unknown("user", user))?,
             gid: u[3].parse().map_err(|_| unknown("user", user))?,
@@ -105,16 +108,20 @@ pub fn resolve(accounts: &Accounts, user: &str, group_add: &[String]) -> Result<
         },
     };
     if identity.home.is_empty() {
-        identity.home = if identity.uid == 0 && found.is_none() { "/root" } else { "/" }.into();
+        identity.home = if identity.uid == 0 && found.is_none() {
+            "/root"
+        } else {
+            "/"
+        }
+        .into();
     }
     match group {
         Some(group) => identity.gid = accounts.group_id(group)?,
         None => {
             // Only without an explicit group does the group file add the user's others.
             if let Some(name) = &identity.name {
-                let member = |g: &Vec<&str>| {
-                    g.get(3).is_some_and(|m| m.split(',').any(|m| m == name))
-                };
+                let member =
+                    |g: &Vec<&str>| g.get(3).is_some_and(|m| m.split(',').any(|m| m == name));
                 identity.additional_gids = accounts
                     .groups()
                     .filter(member)
@@ -144,22 +151,34 @@ fn read_topmost(layers: &[PathBuf], path: &str) -> Result<String> {
         };
         // Relative links in an image may cross layers; then the file is looked for further down.
         let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-        let file = match sys::fs::openat2(&root, path, libc::O_RDONLY | libc::O_NONBLOCK, 0, resolve) {
-            Ok(fd) => File::from(fd),
-            // A whiteout is a character device 0:0, which nobody can open (ENXIO).
-            Err(e) if e.errno == sys::Errno::ENXIO => return Ok(String::new()),
-            Err(e) if matches!(e.errno, sys::Errno::ENOENT | sys::Errno::ENOTDIR | sys::Errno::ELOOP) => continue,
-            Err(e) => return Err(e).with_context(what),
-        };
+        let file =
+            match sys::fs::openat2(&root, path, libc::O_RDONLY | libc::O_NONBLOCK, 0, resolve) {
+                Ok(fd) => File::from(fd),
+                // A whiteout is a character device 0:0, which nobody can open (ENXIO).
+                Err(e) if e.errno == sys::Errno::ENXIO => return Ok(String::new()),
+                Err(e)
+                    if matches!(
+                        e.errno,
+                        sys::Errno::ENOENT | sys::Errno::ENOTDIR | sys::Errno::ELOOP
+                    ) =>
+                {
+                    continue;
+                }
+                Err(e) => return Err(e).with_context(what),
+            };
         let meta = file.metadata().with_context(what)?;
         if meta.file_type().is_char_device() && meta.rdev() == 0 {
             return Ok(String::new());
         }
         if !meta.is_file() || meta.len() > LARGEST {
-            return Err(Error::new(format!("/{path} of the image is not a reasonable file")));
+            return Err(Error::new(format!(
+                "/{path} of the image is not a reasonable file"
+            )));
         }
         let mut bytes = Vec::new();
-        file.take(LARGEST).read_to_end(&mut bytes).with_context(what)?;
+        file.take(LARGEST)
+            .read_to_end(&mut bytes)
+            .with_context(what)?;
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
     Ok(String::new())
@@ -171,7 +190,9 @@ mod tests {
 
     fn accounts() -> Accounts {
         Accounts {
-            passwd: "root:x:0:0:root:/root:/bin/sh\n# c\nanna:x:1000:100:A:/home/anna:/bin/sh\nbroken\n".into(),
+            passwd:
+                "root:x:0:0:root:/root:/bin/sh\n# c\nanna:x:1000:100:A:/home/anna:/bin/sh\nbroken\n"
+                    .into(),
             group: "root:x:0:\nusers:x:100:\naudio:x:29:anna,bob\nvideo:x:44:anna\n".into(),
         }
     }
@@ -188,11 +209,22 @@ mod tests {
         assert_eq!(of("", &[]), some(0, 0, &[], "/root"));
         assert_eq!(of("anna", &[]), some(1000, 100, &[29, 44], "/home/anna"));
         assert_eq!(of("1000", &[]), some(1000, 100, &[29, 44], "/home/anna"));
-        assert_eq!(of("anna:audio", &["video", "7"]), some(1000, 29, &[44, 7], "/home/anna"));
+        assert_eq!(
+            of("anna:audio", &["video", "7"]),
+            some(1000, 29, &[44, 7], "/home/anna")
+        );
         assert_eq!(of("7", &["users", "100"]), some(7, 0, &[100], "/"));
         assert_eq!(of("7:8", &[]), some(7, 8, &[], "/"));
-        assert!(of("bob", &[]).unwrap_err().contains("unable to find user bob"));
-        assert!(of("anna:nope", &[]).unwrap_err().contains("unable to find group nope"));
+        assert!(
+            of("bob", &[])
+                .unwrap_err()
+                .contains("unable to find user bob")
+        );
+        assert!(
+            of("anna:nope", &[])
+                .unwrap_err()
+                .contains("unable to find group nope")
+        );
         assert!(of("4294967296", &[]).is_err() && of("-1", &[]).is_err());
     }
 
@@ -215,7 +247,11 @@ mod tests {
         let layers = [top.clone(), base.clone()];
         assert_eq!(Accounts::read(&layers).unwrap().passwd, "low");
         std::os::unix::fs::symlink("/etc/group", top.join("etc/group")).unwrap();
-        assert_eq!(Accounts::read(&layers).unwrap().group, "", "a loop inside, never the host's");
+        assert_eq!(
+            Accounts::read(&layers).unwrap().group,
+            "",
+            "a loop inside, never the host's"
+        );
         std::fs::write(top.join("etc/passwd"), "high").unwrap();
         assert_eq!(Accounts::read(&layers).unwrap().passwd, "high");
     }

@@ -271,6 +271,6 @@ mod tests {
         ];
         let mut lines = Lines::new(Look::default());
         draw_tree(&list, &mut lines);
-        insta::assert_snapshot!(lines.finish(), @"");
+        insta::assert_snapshot!(lines.finish());
     }
 }

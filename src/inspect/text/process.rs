@@ -219,61 +219,103 @@ pub(super) fn cgroup(c: &Cgroup, lines: &mut Lines) {
         None => lines.fact("group", &c.groups, |_| String::new()),
     }
     match c.limits.get() {
-        Some(limits) if !limits.is_empty() => {
-            let rows = limits.iter().map(limit).collect();
+        Some(limits) if limits.iter().any(|l| l.limited) => {
+            let rows = limits.iter().filter(|l| l.limited).map(limit).collect();
             lines.table(
                 &["limit", "used", "here", "applies", "set by", "file"],
                 rows,
             );
             lines.source(&c.limits);
         }
-        _ => lines.fact("limits", &c.limits, |_| "none".into()),
+        _ => lines.fact("limits", &c.limits, |_| "none, here or above".into()),
     }
-    let words = |map: &std::collections::BTreeMap<String, u64>| {
-        let list: Vec<String> = map
+    lines.fact("usage", &c.usage, |u| pairs(u, true));
+    lines.fact("events", &c.events, |e| pairs(e, false));
+    if c.frozen.get() == Some(&true) {
+        lines.fact("frozen", &c.frozen, |_| {
+            "yes: its processes do not run".into()
+        });
+    }
+    lines.fact("pressure", &c.pressure, |list| {
+        let words: Vec<String> = list
             .iter()
-            .filter(|(_, n)| **n > 0)
-            .map(|(k, n)| format!("{k} {n}"))
+            .map(|p| {
+                let some = p.some_avg10.unwrap_or(0.0);
+                let full = p.full_avg10.unwrap_or(0.0);
+                format!("{} some {some}% full {full}%", p.resource)
+            })
             .collect();
-        match list.len() {
-            0 => "none".to_string(),
-            _ => list.join(", "),
-        }
-    };
-    lines.fact("usage", &c.usage, words);
-    lines.fact("events", &c.events, words);
+        format!("{} (last 10 s)", words.join(", "))
+    });
     if let Some(pids) = &c.processes {
         let list: Vec<String> = pids.iter().map(u32::to_string).collect();
-        lines.row(
-            "processes",
-            if list.is_empty() {
-                "none".into()
-            } else {
-                list.join(" ")
-            },
-        );
+        let text = if list.is_empty() {
+            "none".into()
+        } else {
+            list.join(" ")
+        };
+        lines.row("processes", text);
+    }
+}
+
+/// What is not zero, as words; memory in bytes, processor time in seconds.
+fn pairs(map: &std::collections::BTreeMap<String, u64>, units: bool) -> String {
+    let list: Vec<String> = map
+        .iter()
+        .filter(|(_, n)| **n > 0)
+        .map(|(key, n)| match key.strip_suffix("_usec") {
+            Some(key) => format!("{key} {:.3} s", *n as f64 / 1e6),
+            None if units && !key.starts_with("pids") => format!("{key} {}", bytes(*n as f64)),
+            None => format!("{key} {n}"),
+        })
+        .collect();
+    match list.len() {
+        0 => "none".to_string(),
+        _ => list.join(", "),
     }
 }
 
 fn limit(l: &CgroupLimit) -> Vec<String> {
-    let show = |n: Option<f64>| match (n, l.unit.as_str()) {
-        (None, _) => "no limit".to_string(),
-        (Some(n), "bytes") => bytes(n),
-        (Some(n), _) => n.to_string(),
+    let show = |text: &str| match (l.name.as_str(), text.parse::<u64>()) {
+        (name, Ok(n)) if name.starts_with("memory") || name.starts_with("hugetlb") => {
+            bytes(n as f64)
+        }
+        ("cpu.max", _) => processors(text),
+        _ => text.to_string(),
     };
     vec![
         l.name.clone(),
-        l.used.map_or("-".into(), |n| show(Some(n))),
-        show(l.own),
-        show(l.effective),
+        l.used.map_or("-".into(), |n| show(&n.to_string())),
+        l.own.as_deref().map_or("-".into(), show),
+        show(&l.effective),
         l.set_by.clone().unwrap_or_else(|| "-".into()),
         l.file.clone(),
     ]
 }
 
+/// `50000 100000` (microseconds in each period) as `0.5 processors`.
+fn processors(text: &str) -> String {
+    let mut words = text.split(' ').map(str::parse::<f64>);
+    match (words.next(), words.next()) {
+        (Some(Ok(quota)), Some(Ok(period))) if period > 0.0 => {
+            format!("{} processors", quota / period)
+        }
+        _ => "max".into(),
+    }
+}
+
 fn privileges(p: &Process, lines: &mut Lines) {
     let c = &p.capabilities;
-    lines.fact("capabilities", &c.words, Clone::clone);
+    let own_user = p
+        .namespaces
+        .iter()
+        .any(|n| n.kind == "user" && n.relation.get().is_some_and(|r| r == "own"));
+    lines.fact("capabilities", &c.words, |words| {
+        match own_user && !words.starts_with("none") {
+            true => format!("{words}; over its own user namespace only"),
+            false => words.clone(),
+        }
+    });
     let set = |s: &CapabilitySet| match (s.all, s.names.len()) {
         (true, n) => format!("all {n}"),
         (false, 0) => "none".into(),

@@ -1,0 +1,225 @@
+//! The mounts of a container: its root, the kernel's file systems, and what the user asked for.
+//!
+//! What it implements: docker's default mounts; runtime-spec "Mounts" (applied in order, so a
+//! parent stands before what is mounted below it); overlayfs's options.
+//! Interface: [`all`], [`Binding`]. Read next: `resources.rs`.
+
+use super::Input;
+use crate::error::{Error, Kind, Result};
+use crate::spec::runtime as oci;
+use crate::spec::runtime::NamespaceType;
+use std::path::{Path, PathBuf};
+
+/// A mount of the user's, its source resolved to a path on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Path on the host.
+    pub source: PathBuf,
+    /// Path in the container.
+    pub destination: String,
+    /// Cannot be written to.
+    pub read_only: bool,
+    /// `rprivate`, `rslave`, `shared`…
+    pub propagation: String,
+    /// Without what is mounted below the source.
+    pub non_recursive: bool,
+}
+
+/// Size of /dev/shm when none is asked for.
+const SHM: i64 = 64 << 20;
+
+/// Every mount in order. `own` says whether a namespace is new.
+pub fn all(input: &Input<'_>, own: &dyn Fn(NamespaceType) -> bool) -> Result<Vec<oci::Mount>> {
+    let h = &input.record.host_config;
+    let mut list = vec![root(input)];
+    list.push(match own(NamespaceType::Pid) || input.id_maps.is_none() {
+        true => mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        // Only the owner of a pid namespace may mount its proc; a copy of the host's works.
+        false => mount(
+            "/proc",
+            "bind",
+            "/proc",
+            &["rbind", "nosuid", "noexec", "nodev"],
+        ),
+    });
+    list.push(mount(
+        "/dev",
+        "tmpfs",
+        "tmpfs",
+        &["nosuid", "strictatime", "mode=755", "size=65536k"],
+    ));
+    let mut pts = vec![
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+    ];
+    if maps_group(input, 5) {
+        pts.push("gid=5"); // the group `tty` of every distribution
+    }
+    list.push(mount("/dev/pts", "devpts", "devpts", &pts));
+    let access = if h.privileged { "rw" } else { "ro" };
+    list.push(mount(
+        "/sys",
+        "sysfs",
+        "sysfs",
+        &["nosuid", "noexec", "nodev", access],
+    ));
+    list.push(mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", access],
+    ));
+    let size = format!("size={}", if h.shm_size > 0 { h.shm_size } else { SHM });
+    match h.ipc_mode.as_str() {
+        "host" => {
+            list.push(mount(
+                "/dev/mqueue",
+                "bind",
+                "/dev/mqueue",
+                &["rbind", "nosuid", "noexec", "nodev"],
+            ));
+            list.push(mount(
+                "/dev/shm",
+                "bind",
+                "/dev/shm",
+                &["rbind", "nosuid", "noexec", "nodev"],
+            ));
+        }
+        mode => {
+            list.push(mount(
+                "/dev/mqueue",
+                "mqueue",
+                "mqueue",
+                &["nosuid", "noexec", "nodev"],
+            ));
+            if mode != "none" {
+                let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+                list.push(mount("/dev/shm", "tmpfs", "shm", &options));
+            }
+        }
+    }
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        let source = input.dir.join(name);
+        let destination = format!("/etc/{name}");
+        list.push(bind(&source, &destination, &["rbind", "rprivate"]));
+    }
+    let users = users(input)?;
+    // What the user mounts at a default place replaces the default.
+    list.retain(|m| {
+        m.destination == Path::new("/") || users.iter().all(|u| u.destination != m.destination)
+    });
+    list.extend(users);
+    Ok(list)
+}
+
+/// Shared or slave binds need a root that lets such events in.
+pub fn root_propagation(input: &Input<'_>) -> Option<String> {
+    let has = |p: &[&str]| {
+        input
+            .bindings
+            .iter()
+            .any(|b| p.contains(&b.propagation.as_str()))
+    };
+    if has(&["shared", "rshared"]) {
+        return Some("shared".into());
+    }
+    has(&["slave", "rslave"]).then(|| "rslave".into())
+}
+
+fn users(input: &Input<'_>) -> Result<Vec<oci::Mount>> {
+    let h = &input.record.host_config;
+    let mut list = Vec::new();
+    for b in &input.bindings {
+        let recursive = if b.non_recursive { "bind" } else { "rbind" };
+        let access = if b.read_only { "ro" } else { "rw" };
+        let propagation = if b.propagation.is_empty() {
+            "rprivate"
+        } else {
+            &b.propagation
+        };
+        list.push(bind(
+            &b.source,
+            &b.destination,
+            &[recursive, access, propagation],
+        ));
+    }
+    for (destination, options) in &h.tmpfs {
+        let mut all: Vec<&str> = vec!["nosuid", "nodev", "noexec"];
+        for option in options.split(',').filter(|o| !o.is_empty()) {
+            all.retain(|o| o.strip_prefix("no") != Some(option));
+            all.push(option);
+        }
+        list.push(mount(destination, "tmpfs", "tmpfs", &all));
+    }
+    for m in h.mounts.iter().filter(|m| m.typ == "tmpfs") {
+        let mut options: Vec<String> = ["nosuid", "nodev", "noexec"]
+            .iter()
+            .map(|o| o.to_string())
+            .collect();
+        if m.size_bytes > 0 {
+            options.push(format!("size={}", m.size_bytes));
+        }
+        options.push(format!("mode={:o}", m.mode.unwrap_or(0o1777)));
+        options.push(if m.read_only { "ro" } else { "rw" }.into());
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        list.push(mount(&m.target, "tmpfs", "tmpfs", &options));
+    }
+    list.sort_by_key(|m| m.destination.components().count());
+    for (i, m) in list.iter().enumerate() {
+        if list[..i]
+            .iter()
+            .any(|other| other.destination == m.destination)
+        {
+            return Err(Error::kind(
+                Kind::Usage,
+                format!("duplicate mount point: {}", m.destination.display()),
+            ));
+        }
+    }
+    Ok(list)
+}
+
+fn root(input: &Input<'_>) -> oci::Mount {
+    // The topmost lower stands first in lowerdir.
+    let lowers: Vec<String> = input.lowers.iter().rev().map(|l| escape(l)).collect();
+    let lowerdir = format!("lowerdir={}", lowers.join(":"));
+    let upper = format!("upperdir={}", input.dir.join("upper").display());
+    let work = format!("workdir={}", input.dir.join("work").display());
+    mount("/", "overlay", "overlay", &[&lowerdir, &upper, &work])
+}
+
+/// Overlayfs splits `lowerdir` at colons; a backslash takes that away.
+fn escape(path: &Path) -> String {
+    path.display()
+        .to_string()
+        .replace('\\', "\\\\")
+        .replace(':', "\\:")
+}
+
+fn maps_group(input: &Input<'_>, gid: u32) -> bool {
+    input.id_maps.as_ref().is_none_or(|(_, groups)| {
+        groups
+            .iter()
+            .any(|m| (m.container_id..m.container_id.saturating_add(m.size)).contains(&gid))
+    })
+}
+
+fn bind(source: &Path, destination: &str, options: &[&str]) -> oci::Mount {
+    oci::Mount {
+        source: Some(source.to_path_buf()),
+        ..mount(destination, "bind", "", options)
+    }
+}
+
+fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> oci::Mount {
+    oci::Mount {
+        destination: destination.into(),
+        typ: Some(typ.into()),
+        source: Some(source.into()),
+        options: options.iter().map(|o| o.to_string()).collect(),
+        ..oci::Mount::default()
+    }
+}

@@ -1,0 +1,134 @@
+//! Creating a container: a name, an id, and a directory that outlives every process.
+//!
+//! What it does: decides all of it first ([`draft`], which touches nothing), then puts it on disk
+//! in two steps. `container.json` is written last and flushed: with it the container exists,
+//! before it there is only a directory that the next command sweeps away.
+//! Interface: [`Wish`], [`draft`], [`plan`], [`create`]. Read next: `prepare.rs`.
+
+use super::actions::{self, MakeDirectory, WriteFile};
+use super::config;
+use super::image::Image;
+use super::model::{Config, HostConfig};
+use super::names;
+use super::state::{self, Record};
+use super::store::{Container, Store};
+use super::time::Time;
+use crate::error::{Context, Error, Kind, Result};
+use crate::journal::{self, Plan, Scene, Stage, Step, Watch};
+use std::path::PathBuf;
+
+/// What a user asks for.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// A name, or nothing for a generated one.
+    pub name: Option<String>,
+    /// What the user said, not yet merged with the image's configuration.
+    pub config: Config,
+    /// `--entrypoint`, when it was given.
+    pub entrypoint: Option<Vec<String>>,
+    /// The rest.
+    pub host_config: HostConfig,
+    /// A directory in place of an image.
+    pub rootfs: Option<PathBuf>,
+}
+
+/// The container that [`create`] would make. Touches nothing. Errors: a bad name, no command,
+/// contradicting flags.
+pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
+    let id = names::new_id()?;
+    let name = match wish.name {
+        Some(name) => {
+            names::check(&name)?;
+            name
+        }
+        None => {
+            let taken: Vec<String> = store.list()?.into_iter().map(|c| c.record.name).collect();
+            names::generate(|n| taken.iter().any(|t| t == n))?
+        }
+    };
+    check_taken(store, &name)?;
+    if wish.host_config.auto_remove
+        && !matches!(wish.host_config.restart_policy.name.as_str(), "" | "no")
+    {
+        return Err(Error::kind(
+            Kind::Usage,
+            "conflicting options: cannot specify both --restart and --rm",
+        ));
+    }
+    let config = config::merge(image.config.as_ref(), wish.config, wish.entrypoint)?;
+    let (dir, run) = store.place(&id);
+    let record = Record {
+        id,
+        name,
+        created: Time::now(),
+        image_id: image.id.clone(),
+        rootfs: wish.rootfs,
+        platform: image.platform.clone(),
+        config,
+        host_config: wish.host_config,
+    };
+    Ok(Container { record, dir, run })
+}
+
+fn check_taken(store: &Store, name: &str) -> Result<()> {
+    match store.id_of_name(name)? {
+        Some(id) => Err(Error::kind(
+            Kind::Conflict,
+            format!(
+                "conflict: the container name \"{name}\" is already in use by container {}",
+                names::short(&id)
+            ),
+        )
+        .hint(format!(
+            "`glassbox rm {name}` or `glassbox rename {name} NEW_NAME` frees it"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The steps of the creation.
+pub fn plan(container: &Container) -> Result<Plan> {
+    let mut plan = Plan::default();
+    let make = MakeDirectory {
+        path: container.dir.clone(),
+        mode: 0o700,
+        own: true,
+    };
+    plan.push(Step::parent(
+        Stage::Containers,
+        "make-container",
+        "A container is a directory: what it is, what became of it, what it wrote.",
+        make,
+    ));
+    let write = WriteFile {
+        path: container.dir.join("container.json"),
+        text: state::to_json(&container.record)?,
+        mode: 0o600,
+        durable: true,
+        own: true,
+    };
+    plan.push(Step::parent(
+        Stage::Containers,
+        "write-container",
+        "With this file, on the disk before anything else happens, the container exists.",
+        write,
+    ));
+    Ok(plan)
+}
+
+/// Puts a drafted container on disk. Errors: its name was taken meanwhile; nothing is left then.
+pub fn create(
+    store: &Store,
+    container: &Container,
+    watch: &mut dyn Watch,
+    options: &journal::Options,
+) -> Result<()> {
+    actions::make_all(&store.paths().containers(), 0o711)?;
+    let _names = store.lock_names()?;
+    store.sweep()?;
+    check_taken(store, container.name())?;
+    let plan = plan(container)?;
+    journal::execute(&plan, &mut Scene::new(), watch, options)
+        .map(drop)
+        .with_context(|| format!("cannot create container {}", container.name()))
+}

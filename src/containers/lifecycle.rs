@@ -1,0 +1,273 @@
+//! What is done to containers that exist: kill, stop, wait, remove, pause, rename.
+//!
+//! What it implements: the semantics of docker's commands: `stop` sends the stop signal, waits,
+//! and kills; `rm` refuses what runs; a container stopped by a user is not restarted.
+//! Interface: one function a command. Read next: [`super::client`].
+
+use super::attach::{self, Message};
+use super::client::{self, Attached};
+use super::state::{self, Phase, Status};
+use super::store::{Container, Store};
+use super::{flags, names, reconcile, remove};
+use crate::cgroups::{CgroupPath, Group, lifecycle as group};
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::Host;
+use crate::spec::runtime::Spec;
+use crate::sys;
+use crate::sys::poll::{self, Interest};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Docker's wait between the stop signal and the kill, in seconds.
+const STOP_TIMEOUT: i64 = 10;
+
+/// The config.json of its last start. Errors: it has never been started.
+pub fn spec(container: &Container) -> Result<Spec> {
+    state::read_json(&container.dir.join("config.json"))?
+        .with_context(|| format!("container {} has never been started", container.name()))
+}
+
+/// Sends a word to the monitor; nothing when there is none.
+fn tell(container: &Container, word: &Message) -> Result<()> {
+    if let Some(socket) = attach::connect(&container.run)? {
+        let _ = sys::socket::send(&socket, &word.encode()); // it may be ending right now
+    }
+    Ok(())
+}
+
+/// The first process, by a descriptor that cannot mean another one. Errors: it does not run.
+pub fn init(container: &Container, status: &Status) -> Result<OwnedFd> {
+    let gone = || {
+        Error::kind(
+            Kind::Conflict,
+            format!("container {} is not running", container.name()),
+        )
+    };
+    let pidfd = sys::process::pidfd_open(status.pid).map_err(|_| gone())?;
+    match state::process_start(status.pid) {
+        Some(start) if start == status.pid_start => Ok(pidfd),
+        _ => Err(gone()),
+    }
+}
+
+/// Sends a signal to its first process. A killing one means that it shall stay ended.
+pub fn kill(container: &Container, signal: i32) -> Result<()> {
+    let status = reconcile::status(container)?;
+    let what = || format!("cannot kill container {}", container.name());
+    if !matches!(status.phase, Phase::Running | Phase::Paused) {
+        return container.must_run(&status).with_context(what);
+    }
+    let pidfd = init(container, &status)?;
+    if signal == libc::SIGKILL || signal == libc::SIGTERM {
+        tell(container, &Message::UserStop)?;
+    }
+    sys::process::pidfd_send_signal(&pidfd, signal).with_context(what)?;
+    if signal == libc::SIGKILL && status.phase == Phase::Paused {
+        thaw(container)?; // v1 delivers even SIGKILL only to what is not frozen
+    }
+    Ok(())
+}
+
+/// Ends it: its stop signal, `timeout` seconds (its own, or ten, when absent; −1 for ever), then
+/// SIGKILL. Nothing to do when it does not run.
+pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
+    let status = reconcile::status(container)?;
+    if !status.phase.is_live() {
+        return Ok(());
+    }
+    let config = &container.record.config;
+    let signal = match (signal, config.stop_signal.as_str()) {
+        (Some(signal), _) => signal,
+        (None, "") => libc::SIGTERM,
+        (None, name) => flags::signal(name)?,
+    };
+    let timeout = timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
+    let Some(socket) = attach::connect(&container.run)? else {
+        reconcile::status(container)?;
+        return Ok(());
+    };
+    let _ = sys::socket::send(&socket, &Message::UserStop.encode()); // seen as its end, below
+    if status.phase == Phase::Restarting {
+        return ended(container, &socket, -1).map(drop);
+    }
+    let pidfd = match init(container, &status) {
+        Ok(pidfd) => pidfd,
+        Err(_) => return ended(container, &socket, -1).map(drop),
+    };
+    let what = || format!("cannot stop container {}", container.name());
+    match sys::process::pidfd_send_signal(&pidfd, signal) {
+        Err(e) if e.errno != sys::Errno::ESRCH => return Err(e).with_context(what),
+        _ => {}
+    }
+    if status.phase == Phase::Paused {
+        thaw(container)?;
+    }
+    let ms = if timeout < 0 {
+        -1
+    } else {
+        timeout.saturating_mul(1000).min(i64::from(i32::MAX)) as i32
+    };
+    if ended(container, &socket, ms)? {
+        return Ok(());
+    }
+    match sys::process::pidfd_send_signal(&pidfd, libc::SIGKILL) {
+        Err(e) if e.errno != sys::Errno::ESRCH => return Err(e).with_context(what),
+        _ => {}
+    }
+    ended(container, &socket, -1).map(drop)
+}
+
+/// Waits at most so long for the monitor's last word. True when the container has ended.
+fn ended(container: &Container, socket: &OwnedFd, timeout_ms: i32) -> Result<bool> {
+    let asked = [Interest {
+        fd: socket.as_fd(),
+        read: true,
+        write: false,
+    }];
+    if !poll::poll(&asked, timeout_ms).context("cannot wait")?[0].readable {
+        return Ok(false);
+    }
+    if client::wait(socket)? == Attached::MonitorGone {
+        reconcile::status(container)?;
+    }
+    Ok(true)
+}
+
+/// Waits for its end and returns its exit status. One that has ended (or never ran) answers at
+/// once.
+pub fn wait(container: &Container) -> Result<i32> {
+    let status = reconcile::status(container)?;
+    if !status.phase.is_live() {
+        return Ok(status.exit_code);
+    }
+    if let Some(socket) = attach::connect(&container.run)?
+        && let Attached::Ended(code) = client::wait(&socket)?
+    {
+        return Ok(code);
+    }
+    Ok(reconcile::status(container)?.exit_code)
+}
+
+/// Removes it. Errors: it runs and `force` was not given.
+pub fn remove(container: &Container, force: bool) -> Result<()> {
+    let status = reconcile::status(container)?;
+    if status.phase.is_live() {
+        if !force {
+            let what = if status.phase == Phase::Paused {
+                "paused"
+            } else {
+                "running"
+            };
+            return Err(Error::kind(
+                Kind::Conflict,
+                format!(
+                    "cannot remove container \"{}\": container is {what}",
+                    container.name()
+                ),
+            )
+            .hint("stop the container before removing or force remove"));
+        }
+        stop(container, Some(0), Some(libc::SIGKILL))?;
+    }
+    // With --rm its monitor may have been faster.
+    let Ok(_lock) = container.lock() else {
+        return Ok(());
+    };
+    let status = reconcile::repair(container)?;
+    if status.phase.is_live() {
+        return Err(Error::kind(
+            Kind::Conflict,
+            format!("container {} was started again meanwhile", container.name()),
+        ));
+    }
+    reconcile::clear(container)?;
+    remove::remove_directories(container)
+}
+
+/// Gives it another name. Errors: the name is bad or taken.
+pub fn rename(store: &Store, container: &Container, name: &str) -> Result<()> {
+    names::check(name)?;
+    let _names = store.lock_names()?;
+    if let Some(id) = store.id_of_name(name)? {
+        return Err(Error::kind(
+            Kind::Conflict,
+            format!(
+                "conflict: the container name \"{name}\" is already in use by container {}",
+                names::short(&id)
+            ),
+        ));
+    }
+    let _lock = container.lock()?;
+    let mut record = container.record.clone();
+    record.name = name.to_string();
+    let text = state::to_json(&record)?;
+    state::write_atomically(&container.dir.join("container.json"), &text, 0o600, true)
+}
+
+/// The cgroup of a container that runs.
+pub fn cgroup(container: &Container) -> Result<Group> {
+    let host = Host::detect()?;
+    let path = spec(container)?
+        .linux
+        .and_then(|l| l.cgroups_path)
+        .ok_or_else(|| {
+            Error::kind(
+                Kind::Unsupported,
+                format!("container {} has no cgroup", container.name()),
+            )
+            .hint("an ordinary user's container has one only where cgroup v2 delegates it")
+            .topic("cgroups")
+        })?;
+    Group::existing(&host.cgroups, &CgroupPath::parse(&path)?)
+}
+
+/// Freezes every process of it.
+pub fn pause(container: &Container) -> Result<()> {
+    let status = reconcile::status(container)?;
+    if status.phase == Phase::Paused {
+        return Err(Error::kind(
+            Kind::Conflict,
+            format!("container {} is already paused", container.name()),
+        ));
+    }
+    container.must_run(&status)?;
+    group::freeze(&cgroup(container)?)?;
+    settle(container, true)
+}
+
+/// Lets them go on.
+pub fn unpause(container: &Container) -> Result<()> {
+    let status = reconcile::status(container)?;
+    if status.phase != Phase::Paused {
+        return Err(Error::kind(
+            Kind::Conflict,
+            format!("container {} is not paused", container.name()),
+        ));
+    }
+    thaw(container)?;
+    settle(container, false)
+}
+
+fn thaw(container: &Container) -> Result<()> {
+    group::thaw(&cgroup(container)?)
+}
+
+/// Tells the monitor, and waits until it has written it down.
+fn settle(container: &Container, paused: bool) -> Result<()> {
+    tell(container, &Message::Paused(paused))?;
+    let wanted = if paused {
+        Phase::Paused
+    } else {
+        Phase::Running
+    };
+    for _ in 0..200 {
+        let phase = container.written_status()?.phase;
+        if phase == wanted || !phase.is_live() {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Err(Error::new(format!(
+        "the monitor of container {} does not answer",
+        container.name()
+    )))
+}

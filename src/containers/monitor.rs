@@ -1,0 +1,325 @@
+//! The monitor: one small process a container, its parent and its witness.
+//!
+//! What it does: launches the container, and then owns what a container leaves behind at every
+//! moment: its stdio, its log, its exit status. It is a single-threaded loop over descriptors,
+//! which nothing but its container keeps alive; the command line and the daemon are its clients
+//! (`attach.rs`) and may come and go.
+//!
+//! Who runs here: a child of the command line, in a session of its own, with the caller's
+//! privileges, holding `monitor.lock` until the end is written down.
+//!
+//! What it implements: decision 5 of the design; docker's restart policies (a pause of 100 ms that
+//! doubles up to a minute, from the start again after ten seconds of running).
+//! Interface: [`Monitor::run`]. Read next: `streams.rs` (the loop), `client.rs` (the other side).
+
+#[path = "streams.rs"]
+mod streams;
+
+use super::attach::{self, Failure, Message, Wants};
+use super::log::{Limits, Writer};
+use super::prepare::Prepared;
+use super::state::{self, Phase, Status};
+use super::store::{self, Container};
+use super::time::Time;
+use super::{reconcile, remove};
+use crate::error::{Context, Result};
+use crate::host::Host;
+use crate::journal::{self, Event, Plan, Watch};
+use crate::runtime::{self, Launched, Stdio};
+use crate::spec::runtime::Spec;
+use crate::sys;
+use std::os::fd::{AsFd, OwnedFd};
+use streams::{Client, Streams};
+
+/// Running this long proves that a start was good: the next pause is short again.
+const GOOD_RUN: u64 = 10;
+
+/// The monitor of one container.
+pub struct Monitor {
+    container: Container,
+    spec: Spec,
+    host: Host,
+    status: Status,
+    lock: Option<std::fs::File>,
+}
+
+impl Monitor {
+    /// The whole life of the monitor; ends the process.
+    pub fn run(
+        container: Container,
+        prepared: Prepared,
+        host: Host,
+        first: OwnedFd,
+        wants: Wants,
+        mut watch: Box<dyn Watch>,
+        options: &journal::Options,
+    ) -> ! {
+        sys::record::set_pid(std::process::id() as i32);
+        sys::process::close_all_but(&[first.as_fd()]);
+        let mut monitor = Monitor {
+            status: Status::default(),
+            spec: prepared.spec,
+            container,
+            host,
+            lock: None,
+        };
+        let begun = monitor.begin(prepared.plan, &mut *watch, options);
+        drop(watch);
+        let begun = begun.and_then(|running| quiet().map(|()| running));
+        let code = match begun {
+            Ok((launched, streams)) => monitor.live(launched, streams, first, wants),
+            Err(error) => {
+                // Who waits hears why; the same stands in the status of a container that stays.
+                monitor.failed(&error);
+                let failed = Message::Failed(Box::new(Failure::of(&error)));
+                let _ = sys::socket::send(&first, &failed.encode());
+                125
+            }
+        };
+        sys::process::exit_now(code)
+    }
+
+    /// Up to the running program.
+    fn begin(
+        &mut self,
+        plan: Plan,
+        watch: &mut dyn Watch,
+        options: &journal::Options,
+    ) -> Result<(Launched, Streams)> {
+        sys::process::setsid().context("cannot begin a session")?;
+        // Orphans of a container without a pid namespace of its own come here to be reaped.
+        sys::process::prctl(
+            "PR_SET_CHILD_SUBREAPER, 1",
+            libc::PR_SET_CHILD_SUBREAPER,
+            1,
+            0,
+        )
+        .context("cannot become a subreaper")?;
+        sys::fs::chdir("/").context("cannot leave the working directory")?;
+        self.lock = Some(store::lock(&self.container.dir.join("monitor.lock"))?);
+        self.status = Status {
+            phase: Phase::Starting,
+            pid: 0,
+            monitor: std::process::id() as i32,
+            error: String::new(),
+            oom_killed: false,
+            stopped: false,
+            exit_code: 0,
+            restart_count: 0,
+            ..self.container.written_status()?
+        };
+        self.container.write_status(&self.status)?;
+        self.launch(plan, watch, options)
+    }
+
+    fn launch(
+        &mut self,
+        plan: Plan,
+        watch: &mut dyn Watch,
+        options: &journal::Options,
+    ) -> Result<(Launched, Streams)> {
+        let config = &self.container.record.config;
+        let (stdio, mut streams) = Streams::new(config.tty, config.open_stdin)?;
+        let log = &self.container.record.host_config.log_config;
+        if log.typ != "none" {
+            let limits = Limits::parse(&log.config)?;
+            streams.log = Some(Writer::open(&self.container.log(), limits)?);
+        }
+        let request = runtime::Request {
+            id: self.container.id(),
+            spec: &self.spec,
+            bundle: &self.container.dir,
+            host: &self.host,
+            group: runtime::group_of(&self.spec, &self.host)?,
+            stdio: match stdio {
+                Some((stdin, stdout, stderr)) => Stdio::Fds {
+                    stdin,
+                    stdout,
+                    stderr,
+                },
+                None => Stdio::Terminal,
+            },
+        };
+        let mut launched = runtime::launch(request, plan, watch, options)?;
+        if let Some(terminal) = launched.terminal.take() {
+            streams.set_terminal(terminal, config.open_stdin)?;
+        }
+        self.status.phase = Phase::Running;
+        self.status.pid = launched.pid;
+        self.status.pid_start = state::process_start(launched.pid).unwrap_or(0);
+        self.status.started_at = Time::now();
+        self.container.write_status(&self.status)?;
+        Ok((launched, streams))
+    }
+
+    /// From the running program to its end, and through its restarts.
+    fn live(&mut self, launched: Launched, streams: Streams, first: OwnedFd, wants: Wants) -> i32 {
+        // Listen first: who hears that it runs may connect at once.
+        let listener = attach::listen(&self.container.run).ok();
+        let mut first = Client::new(first, wants);
+        first.say(&Message::Started(launched.pid));
+        let mut clients = vec![first];
+        // What follows is no set-up any more; the record is closed until the end.
+        let arena = sys::record::current();
+        sys::record::install(None);
+        let (mut launched, mut streams) = (launched, streams);
+        let mut pause = 100;
+        loop {
+            streams.once = self.container.record.config.stdin_once;
+            let exit = streams.serve(&launched, listener.as_ref(), &mut clients, &mut |word| {
+                self.hear(word)
+            });
+            sys::record::install(arena.clone());
+            Event::operation("stop").record();
+            let again = self.ended(exit.code(), &mut streams, &mut clients);
+            sys::record::install(None);
+            if !again {
+                break;
+            }
+            for client in &mut clients {
+                client.say(&Message::Ended(self.status.exit_code));
+            }
+            if self
+                .status
+                .finished_at
+                .0
+                .saturating_sub(self.status.started_at.0)
+                / 1_000_000_000
+                >= GOOD_RUN
+            {
+                pause = 100;
+            }
+            streams.pause(pause, listener.as_ref(), &mut clients, &mut |word| {
+                self.hear(word)
+            });
+            pause = (pause * 2).min(60_000);
+            if self.status.stopped {
+                self.status.phase = Phase::Exited;
+                self.finish();
+                break;
+            }
+            self.status.restart_count += 1;
+            match self.launch(Plan::default(), &mut (), &journal::Options::default()) {
+                Ok(next) => (launched, streams) = next,
+                Err(error) => {
+                    self.failed(&error);
+                    break;
+                }
+            }
+        }
+        drop(listener);
+        for client in &mut clients {
+            client.say(&Message::Ended(self.status.exit_code));
+        }
+        streams::drain(&mut clients);
+        0
+    }
+
+    /// A client's word to the monitor itself.
+    fn hear(&mut self, word: &Message) {
+        let phase = match word {
+            Message::UserStop => {
+                self.status.stopped = true;
+                return;
+            }
+            Message::Paused(true) => Phase::Paused,
+            Message::Paused(false) => Phase::Running,
+            _ => return,
+        };
+        if self.status.phase != Phase::Restarting {
+            self.status.phase = phase;
+            let _ = self.container.write_status(&self.status); // the next write tells the same
+        }
+    }
+
+    /// The program has ended. True when it shall be started again.
+    fn ended(&mut self, code: i32, streams: &mut Streams, clients: &mut [Client]) -> bool {
+        self.status.oom_killed = oom_killed(&self.spec, &self.host);
+        // What it left in its cgroup holds its pipes open; with it gone, the rest can be read.
+        if let Err(e) = runtime::remove(&self.spec, &self.host) {
+            self.status.error = format!("{e:#}");
+        }
+        streams.read_rest(clients);
+        self.status.exit_code = code;
+        self.status.pid = 0;
+        self.status.finished_at = Time::now();
+        let again = !self.status.stopped && self.restarts(code);
+        if again {
+            self.status.phase = Phase::Restarting;
+            let _ = self.container.write_status(&self.status); // written again in a moment
+        } else {
+            self.status.phase = Phase::Exited;
+            self.finish();
+        }
+        again
+    }
+
+    fn restarts(&self, code: i32) -> bool {
+        let policy = &self.container.record.host_config.restart_policy;
+        match policy.name.as_str() {
+            "always" | "unless-stopped" => true,
+            "on-failure" => {
+                code != 0
+                    && (policy.maximum_retry_count == 0
+                        || self.status.restart_count < policy.maximum_retry_count)
+            }
+            _ => false,
+        }
+    }
+
+    /// Writes the end down, or removes the container; then the lock may go.
+    fn finish(&mut self) {
+        self.status.monitor = 0;
+        // Should this fail, the lock still goes: the next command then finds a live status without
+        // a monitor and repairs it.
+        let _ = self.container.write_status(&self.status);
+        let _ = remove::remove_tree(&self.container.run);
+        if self.container.record.host_config.auto_remove
+            && let Ok(_lock) = self.container.lock()
+        {
+            let _ = remove::remove_directories(&self.container); // the next command sweeps
+        }
+        self.lock = None;
+    }
+
+    /// It could not be started: whatever exists of it goes, and the reason is written down.
+    fn failed(&mut self, error: &crate::error::Error) {
+        let _ = reconcile::clear(&self.container); // undone already by the plan; this is idempotent
+        self.status.phase = match self.status.started_at {
+            Time(0) => Phase::Created,
+            _ => Phase::Exited,
+        };
+        self.status.pid = 0;
+        self.status.exit_code = error.exit_status().into();
+        self.status.error = format!("{error:#}");
+        let keep = std::mem::take(&mut self.container.record.host_config.auto_remove);
+        self.finish();
+        self.container.record.host_config.auto_remove = keep;
+    }
+}
+
+/// From here on nothing of the caller's terminal or pipes is held open.
+fn quiet() -> Result<()> {
+    let null = sys::fs::open("/dev/null", libc::O_RDWR, 0).context("cannot open /dev/null")?;
+    for stream in 0..=2 {
+        sys::process::dup2_stdio(&null, stream).context("cannot let the caller's streams go")?;
+    }
+    Ok(())
+}
+
+/// Whether the out-of-memory killer took a process of the container. Read before the cgroup goes.
+fn oom_killed(spec: &Spec, host: &Host) -> bool {
+    let count = |dir: &std::path::Path, file: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(dir.join(file)).ok()?;
+        let line = text.lines().find_map(|l| l.strip_prefix("oom_kill "))?;
+        line.trim().parse().ok()
+    };
+    let group = runtime::group_of(spec, host).ok().flatten();
+    group
+        .as_ref()
+        .and_then(|g| g.dir_of("memory"))
+        .and_then(|d| {
+            count(&d.dir, "memory.events").or_else(|| count(&d.dir, "memory.oom_control"))
+        })
+        .is_some_and(|n| n > 0)
+}

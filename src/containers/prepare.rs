@@ -1,0 +1,479 @@
+//! Before a start: everything that has to be looked up, and the steps that put files in place.
+//!
+//! What it does: reads what [`config::build`] needs (users out of the layers, devices, the
+//! namespaces of other containers, id maps for an ordinary user), and plans the engine's own steps:
+//! the overlay's directories, `hostname`, `hosts`, `resolv.conf`, config.json, missing sources of
+//! bind mounts. It changes nothing itself, so a dry run may call it.
+//! Interface: [`prepare`], [`Prepared`]. Read next: `start.rs`.
+
+use super::actions::{MakeDirectory, WriteFile};
+use super::config::{self, Binding, Input, users};
+use super::flags;
+use super::image::Image;
+use super::state::{self, Phase};
+use super::store::{Container, Store};
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::Host;
+use crate::journal::{Plan, Stage, Step};
+use crate::spec::runtime as oci;
+use crate::sys;
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// A container that is ready to be launched.
+#[derive(Debug)]
+pub struct Prepared {
+    /// config.json.
+    pub spec: oci::Spec,
+    /// The engine's own steps, to go before the runtime's.
+    pub plan: Plan,
+}
+
+/// Prepares a start of `container`. Errors: what the user asked for cannot be had, said before
+/// anything has changed.
+pub fn prepare(
+    store: &Store,
+    container: &Container,
+    image: &Image,
+    host: &Host,
+    console: Option<(u16, u16)>,
+) -> Result<Prepared> {
+    let record = &container.record;
+    let h = &record.host_config;
+    let mut plan = Plan::default();
+    let bindings = bindings(store, container, &mut plan)?;
+    let mut layers = vec![container.dir.join("upper")];
+    layers.extend(image.lowers.iter().rev().cloned());
+    let accounts = users::Accounts::read(&layers)?;
+    let input = Input {
+        record,
+        host,
+        lowers: &image.lowers,
+        dir: container.dir.clone(),
+        cgroups_path: cgroups_path(container, host),
+        known_caps: known_caps(host),
+        identity: users::resolve(&accounts, &record.config.user, &h.group_add)?,
+        joins: joins(store, container)?,
+        bindings,
+        devices: devices(container, host)?,
+        id_maps: id_maps(container, host)?,
+        seccomp: seccomp(container)?,
+        host_name: read_trimmed("/proc/sys/kernel/hostname"),
+        swap_limit: has_swap_limit(host),
+        console,
+    };
+    let built = config::build(&input)?;
+    plan.warnings.extend(built.warnings);
+    let spec = built.spec;
+    own_steps(container, &spec, &mut plan)?;
+    Ok(Prepared { spec, plan })
+}
+
+/// The steps that put the container's own files in place.
+fn own_steps(container: &Container, spec: &oci::Spec, plan: &mut Plan) -> Result<()> {
+    let stage = Stage::Containers;
+    let dirs = [
+        (
+            "upper",
+            0o755,
+            "What the container changes in its root file system goes here.",
+        ),
+        (
+            "work",
+            0o700,
+            "Overlayfs prepares its changes here before it moves them to upper.",
+        ),
+        (
+            "rootfs",
+            0o755,
+            "An empty directory: the root will be mounted on it, where only the container sees it.",
+        ),
+    ];
+    let mut steps = Vec::new();
+    for (name, mode, why) in dirs {
+        let make = MakeDirectory {
+            path: container.dir.join(name),
+            mode,
+            own: true,
+        };
+        steps.push(Step::parent(stage, format!("make-{name}"), why, make));
+    }
+    let make = MakeDirectory {
+        path: container.run.clone(),
+        mode: 0o700,
+        own: true,
+    };
+    steps.push(Step::parent(
+        stage,
+        "make-run",
+        "The socket by which `attach` and `wait` reach the monitor lives here.",
+        make,
+    ));
+    let hostname = spec
+        .hostname
+        .clone()
+        .unwrap_or_else(|| read_trimmed("/proc/sys/kernel/hostname"));
+    let files = [
+        (
+            "hostname",
+            format!("{hostname}\n"),
+            "The name of the container, for programs that read the file.",
+        ),
+        (
+            "hosts",
+            hosts(container, &hostname),
+            "Names that need no name server: its own, and those of --add-host.",
+        ),
+        ("resolv.conf", resolv_conf(), "Where names are asked for."),
+    ];
+    for (name, text, why) in files {
+        let write = WriteFile {
+            path: container.dir.join(name),
+            text,
+            mode: 0o644,
+            durable: false,
+            own: true,
+        };
+        steps.push(Step::parent(stage, format!("write-{name}"), why, write));
+    }
+    let write = WriteFile {
+        path: container.dir.join("config.json"),
+        text: state::to_json(spec)?,
+        mode: 0o600,
+        durable: false,
+        own: true,
+    };
+    let why = "The whole container as one OCI document: the runtime knows nothing else.";
+    steps.push(Step::parent(stage, "write-config", why, write));
+    steps.append(&mut plan.steps);
+    plan.steps = steps;
+    Ok(())
+}
+
+fn hosts(container: &Container, hostname: &str) -> String {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n",
+    );
+    for entry in &container.record.host_config.extra_hosts {
+        if let Some((name, address)) = entry.split_once(':') {
+            text += &format!("{address}\t{name}\n");
+        }
+    }
+    let names = match container.record.config.domainname.as_str() {
+        "" => hostname.to_string(),
+        domain => format!("{hostname}.{domain} {hostname}"),
+    };
+    text + &format!("127.0.0.1\t{names}\n")
+}
+
+/// The host's name servers. One that listens on the host's loopback is kept too: with
+/// `--network host` it answers, and without a network nothing does.
+fn resolv_conf() -> String {
+    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
+fn read_trimmed(path: &str) -> String {
+    std::fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_string()
+}
+
+/// Resolves `-v` and `--mount` to paths on this host, and plans the directories that are missing.
+fn bindings(store: &Store, container: &Container, plan: &mut Plan) -> Result<Vec<Binding>> {
+    let h = &container.record.host_config;
+    let mut list = Vec::new();
+    let mut make = |path: &Path, why: &'static str| {
+        if !path.exists() {
+            let make = MakeDirectory {
+                path: path.to_path_buf(),
+                mode: 0o755,
+                own: false,
+            };
+            plan.push(Step::parent(
+                Stage::Containers,
+                format!("make-{}", path.display()),
+                why,
+                make,
+            ));
+        }
+    };
+    let volume = |name: &str| store.paths().volumes().join(name).join("_data");
+    let anonymous = |at: &str| {
+        container
+            .dir
+            .join("volumes")
+            .join(at.trim_matches('/').replace('/', "-"))
+    };
+    for text in &h.binds {
+        let bind = flags::bind(text)?;
+        let source = match &bind.source {
+            Some(path) if path.starts_with('/') => {
+                let path = PathBuf::from(path);
+                make(
+                    &path,
+                    "The source of -v does not exist: docker's rule is to make it, a directory.",
+                );
+                path
+            }
+            Some(name) => {
+                let path = volume(name);
+                make(&path, "A named volume outlives its containers.");
+                path
+            }
+            None => {
+                let path = anonymous(&bind.destination);
+                make(&path, "A volume without a name belongs to its container.");
+                path
+            }
+        };
+        list.push(Binding {
+            source,
+            destination: bind.destination,
+            read_only: bind.read_only,
+            propagation: bind.propagation,
+            non_recursive: bind.non_recursive,
+        });
+    }
+    for m in h.mounts.iter().filter(|m| m.typ != "tmpfs") {
+        let source = match (m.typ.as_str(), m.source.as_str()) {
+            ("bind", source) => {
+                let path = PathBuf::from(source);
+                if !path.exists() {
+                    return Err(Error::kind(
+                        Kind::NotFound,
+                        format!("invalid mount config for type \"bind\": bind source path does not exist: {source}"),
+                    )
+                    .hint("make it first, or use -v, which makes a missing directory"));
+                }
+                path
+            }
+            (_, "") => {
+                let path = anonymous(&m.target);
+                make(&path, "A volume without a name belongs to its container.");
+                path
+            }
+            (_, name) => {
+                let path = volume(name);
+                make(&path, "A named volume outlives its containers.");
+                path
+            }
+        };
+        list.push(Binding {
+            source,
+            destination: m.target.clone(),
+            read_only: m.read_only,
+            propagation: m.propagation.clone(),
+            non_recursive: m.non_recursive,
+        });
+    }
+    Ok(list)
+}
+
+/// The namespaces of `container:NAME`, as files of that container's init.
+fn joins(store: &Store, container: &Container) -> Result<BTreeMap<&'static str, PathBuf>> {
+    let h = &container.record.host_config;
+    let mut joins = BTreeMap::new();
+    for (name, mode) in [
+        ("net", &h.network_mode),
+        ("pid", &h.pid_mode),
+        ("ipc", &h.ipc_mode),
+    ] {
+        let Some(target) = mode.strip_prefix("container:") else {
+            continue;
+        };
+        let what = || format!("cannot join the {name} namespace of container {target}");
+        let other = store.find(target).with_context(what)?;
+        let status = super::reconcile::status(&other)?;
+        if status.phase != Phase::Running {
+            other.must_run(&status).with_context(what)?;
+        }
+        joins.insert(
+            name,
+            PathBuf::from(format!("/proc/{}/ns/{name}", status.pid)),
+        );
+    }
+    Ok(joins)
+}
+
+/// The device nodes behind `--device`, and every one of the host's for a privileged container.
+fn devices(container: &Container, host: &Host) -> Result<Vec<(oci::Device, String)>> {
+    let h = &container.record.host_config;
+    let mut list = Vec::new();
+    for mapping in &h.devices {
+        let what = || {
+            format!(
+                "error gathering device information while adding custom device \"{}\"",
+                mapping.path_on_host
+            )
+        };
+        let meta = std::fs::metadata(&mapping.path_on_host).with_context(what)?;
+        if meta.is_dir() {
+            let mut found = Vec::new();
+            nodes_below(Path::new(&mapping.path_on_host), &mut found);
+            for node in found {
+                let below = node.strip_prefix(&mapping.path_on_host).unwrap_or(&node);
+                let inside = Path::new(&mapping.path_in_container).join(below);
+                if let Some(device) = device(&node, &inside) {
+                    list.push((device, mapping.cgroup_permissions.clone()));
+                }
+            }
+            continue;
+        }
+        let device = device(
+            Path::new(&mapping.path_on_host),
+            Path::new(&mapping.path_in_container),
+        )
+        .ok_or_else(|| Error::kind(Kind::Usage, "not a device node").context(what()))?;
+        list.push((device, mapping.cgroup_permissions.clone()));
+    }
+    if h.privileged && !host.rootless {
+        let mut found = Vec::new();
+        nodes_below(Path::new("/dev"), &mut found);
+        for node in found {
+            if let Some(device) = device(&node, &node) {
+                list.push((device, "rwm".into()));
+            }
+        }
+    }
+    Ok(list)
+}
+
+/// Device nodes of a tree, without what a container has of its own (terminals, shm, mqueue).
+fn nodes_below(dir: &Path, found: &mut Vec<PathBuf>) {
+    const OWN: &[&str] = &[
+        "pts", "shm", "mqueue", "console", "fd", "stdin", "stdout", "stderr", "ptmx", "null",
+        "zero", "full", "random", "urandom", "tty",
+    ];
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if dir == Path::new("/dev") && OWN.iter().any(|o| name == *o) {
+            continue;
+        }
+        match entry.file_type() {
+            Ok(t) if t.is_dir() => nodes_below(&entry.path(), found),
+            Ok(t) if t.is_char_device() || t.is_block_device() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+}
+
+fn device(node: &Path, inside: &Path) -> Option<oci::Device> {
+    let meta = std::fs::metadata(node).ok()?;
+    let typ = match meta.file_type() {
+        t if t.is_char_device() => "c",
+        t if t.is_block_device() => "b",
+        _ => return None,
+    };
+    Some(oci::Device {
+        typ: typ.into(),
+        path: inside.to_path_buf(),
+        major: libc::major(meta.rdev()).into(),
+        minor: libc::minor(meta.rdev()).into(),
+        file_mode: Some(meta.mode() & 0o777),
+        uid: Some(meta.uid()),
+        gid: Some(meta.gid()),
+        ..oci::Device::default()
+    })
+}
+
+/// Where the container's cgroup shall be: nothing for an ordinary user to whom none is delegated.
+fn cgroups_path(container: &Container, host: &Host) -> Option<String> {
+    let below_root = container.cgroups_path();
+    if !host.rootless {
+        return Some(below_root);
+    }
+    let base = crate::cgroups::group::base(&host.cgroups).ok()?;
+    let path = base.join(below_root.trim_start_matches('/')).ok()?;
+    let group = crate::cgroups::Group::locate(&host.cgroups, &path).ok()?;
+    group.require_usable().ok()?;
+    Some(path.as_str().to_string())
+}
+
+/// The capabilities that can be given away here: what the kernel knows and the caller has.
+pub(super) fn known_caps(host: &Host) -> Vec<String> {
+    use crate::security::capabilities::{CapSet, all_of_kernel};
+    let known = all_of_kernel();
+    if host.rootless {
+        return known.names(); // over its own user namespace an ordinary user has them all
+    }
+    let had = sys::cred::capget().map_or(known, |sets| CapSet(sets.permitted));
+    known.intersect(had).names()
+}
+
+fn has_swap_limit(host: &Host) -> bool {
+    host.cgroups
+        .of("memory")
+        .is_none_or(|h| h.v2 || h.mount.join("memory.memsw.limit_in_bytes").exists())
+}
+
+fn seccomp(container: &Container) -> Result<Option<oci::Seccomp>> {
+    let options = config::parse_security_opts(&container.record.host_config.security_opt)?;
+    match options.seccomp.as_deref() {
+        None | Some("unconfined") => Ok(None),
+        Some(path) => {
+            let what = || format!("cannot use the seccomp profile {path}");
+            let text = std::fs::read_to_string(path).with_context(what)?;
+            serde_json::from_str(&text).with_context(what).map(Some)
+        }
+    }
+}
+
+/// The id maps of an ordinary user's container: root inside is the user; where /etc/subuid and
+/// /etc/subgid give ranges and the programs that check them are there, further ids follow.
+#[allow(clippy::type_complexity)]
+fn id_maps(
+    container: &Container,
+    host: &Host,
+) -> Result<Option<(Vec<oci::IdMapping>, Vec<oci::IdMapping>)>> {
+    if !host.rootless {
+        return Ok(None);
+    }
+    if container.record.host_config.userns_mode == "host" {
+        return Err(Error::kind(Kind::Unsupported, "--userns host needs root")
+            .hint("an ordinary user's containers live in a user namespace")
+            .topic("user-namespaces"));
+    }
+    let name = account_name(host.euid);
+    let names = [name.as_str(), &host.euid.to_string()];
+    let ranges = |file: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        crate::namespaces::subordinate_ranges(&text, &names)
+    };
+    let (uids, gids) = (ranges("/etc/subuid"), ranges("/etc/subgid"));
+    let both = !uids.is_empty() && !gids.is_empty() && in_path("newuidmap") && in_path("newgidmap");
+    let map = |own: u32, ranges: &[(u32, u32)]| {
+        let entry = |container_id, host_id, size| oci::IdMapping {
+            container_id,
+            host_id,
+            size,
+            ..oci::IdMapping::default()
+        };
+        let mut list = vec![entry(0, own, 1)];
+        let mut next = 1;
+        for (first, count) in ranges.iter().filter(|_| both) {
+            list.push(entry(next, *first, *count));
+            next += count;
+        }
+        list
+    };
+    Ok(Some((map(host.euid, &uids), map(host.egid, &gids))))
+}
+
+fn account_name(uid: u32) -> String {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let wanted = uid.to_string();
+    text.lines()
+        .map(|l| l.split(':').collect::<Vec<_>>())
+        .find(|f| f.get(2).is_some_and(|u| *u == wanted))
+        .map(|f| f[0].to_string())
+        .unwrap_or_default()
+}
+
+fn in_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+}

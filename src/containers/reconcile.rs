@@ -1,0 +1,119 @@
+//! The truth about a container, whatever was killed.
+//!
+//! What it does: what is written in `status.json` about a running container is true while its
+//! monitor lives. When the monitor was killed, nobody reaps the program, drains its output or will
+//! ever write its end down. So the next command that looks clears up: it saves what the program
+//! had written into its pipes, ends what is left of it, removes its cgroup, and writes down what
+//! is known. A container with `--rm` is removed, as its monitor would have done.
+//! Interface: [`status`], [`repair`]. Read next: `monitor.rs`.
+
+use super::log::{Limits, Stream, Writer};
+use super::state::{self, Phase, Status};
+use super::store::Container;
+use super::time::Time;
+use crate::error::Result;
+use crate::host::Host;
+use crate::sys;
+use std::os::fd::OwnedFd;
+
+/// Why the end of a container is not known.
+const UNKNOWN: &str = "its monitor was killed, so its exit status is not known";
+
+/// What is true about a container now; clears up first when its monitor is gone. Errors: its
+/// files cannot be read, or the clearing up failed.
+pub fn status(container: &Container) -> Result<Status> {
+    let status = container.written_status()?;
+    if !status.phase.is_live() || container.monitor_lives()? {
+        return Ok(status);
+    }
+    let _lock = match container.lock() {
+        Ok(lock) => lock,
+        Err(e) if e.get_kind() == crate::error::Kind::NotFound => return Ok(status),
+        Err(e) => return Err(e),
+    };
+    repair(container)
+}
+
+/// [`status`] for a caller that holds the container's lock.
+pub fn repair(container: &Container) -> Result<Status> {
+    let mut status = container.written_status()?;
+    if !status.phase.is_live() || container.monitor_lives()? {
+        return Ok(status); // somebody else was faster
+    }
+    let init = find_init(container, &status);
+    if let Some(pidfd) = &init {
+        let _ = save_output(container, status.pid);
+        let _ = sys::process::pidfd_send_signal(pidfd, libc::SIGKILL); // gone is as good
+    }
+    clear(container)?;
+    status = Status {
+        phase: Phase::Exited,
+        pid: 0,
+        monitor: 0,
+        exit_code: if init.is_some() { 137 } else { 255 },
+        error: UNKNOWN.into(),
+        finished_at: Time::now(),
+        ..status
+    };
+    container.write_status(&status)?;
+    if container.record.host_config.auto_remove {
+        super::remove::remove_directories(container)?;
+    }
+    Ok(status)
+}
+
+/// Kills what is left of a container and removes its cgroup.
+pub fn clear(container: &Container) -> Result<()> {
+    let Some(spec) = state::read_json(&container.dir.join("config.json"))? else {
+        return Ok(()); // it never came as far as a cgroup
+    };
+    crate::runtime::remove(&spec, &Host::detect()?)
+}
+
+/// The container's first process, if it still runs: the written one, or (when the monitor was
+/// killed before it could write) the one that the journal has.
+fn find_init(container: &Container, status: &Status) -> Option<OwnedFd> {
+    let (pid, start) = match status.pid {
+        0 => (cloned_pid(container)?, None),
+        pid => (pid, Some(status.pid_start)),
+    };
+    let pidfd = sys::process::pidfd_open(pid).ok()?;
+    let now = state::process_start(pid)?;
+    start.is_none_or(|s| s == now).then_some(pidfd)
+}
+
+fn cloned_pid(container: &Container) -> Option<i32> {
+    let records = crate::journal::read(&container.journal()).ok()?;
+    let pid = records.iter().rev().find_map(|r| match r {
+        crate::journal::Record::Call(c) if c.call == "clone3" => c.returned,
+        _ => None,
+    })?;
+    let pid = i32::try_from(pid).ok().filter(|p| *p > 0)?;
+    // The number alone may have been reused: only a process in this container's cgroup is meant.
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    groups.contains(container.id()).then_some(pid)
+}
+
+/// What the program had written and nobody had read yet: its pipes live as long as it does, and
+/// opening them through /proc gives their reading ends.
+fn save_output(container: &Container, pid: i32) -> Result<()> {
+    let limits = Limits::parse(&container.record.host_config.log_config.config)?;
+    let mut log = Writer::open(&container.log(), limits)?;
+    for (fd, stream) in [(1, Stream::Stdout), (2, Stream::Stderr)] {
+        let path = format!("/proc/{pid}/fd/{fd}");
+        let is_pipe =
+            std::fs::read_link(&path).is_ok_and(|l| l.to_string_lossy().starts_with("pipe:"));
+        if !is_pipe {
+            continue;
+        }
+        let flags = libc::O_RDONLY | libc::O_NONBLOCK;
+        let Ok(pipe) = sys::fs::open(&path, flags, 0) else {
+            continue;
+        };
+        let mut buffer = vec![0u8; 64 * 1024];
+        while let Ok(n @ 1..) = sys::poll::read(&pipe, &mut buffer) {
+            log.write(stream, &buffer[..n], Time::now())?;
+        }
+    }
+    log.flush(Time::now())
+}

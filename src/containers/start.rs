@@ -1,0 +1,159 @@
+//! Starting a container: this process splits a monitor off and hears from it.
+//!
+//! What it does: the monitor, not the command line, is the container's parent, so it must be the
+//! one that launches it. The command line waits until the program runs or the reason why not has
+//! arrived; its socket is then the first client's, attached before the program could write a byte.
+//!
+//! ```text
+//!   command line                    monitor                       container
+//!   lock, journal, plan
+//!   clone3 ───────────────────────▶ setsid, monitor.lock
+//!                                   runtime::launch ────────────▶ execve
+//!   ◀────────────────────── 'S' pid (or 'E' error)
+//!   unlock
+//!   ◀── output ── 'X' status ────── poll loop
+//! ```
+//!
+//! Interface: [`start`], [`Started`], [`begin_journal`]. Read next: `monitor.rs`.
+
+use super::attach::{Message, Wants};
+use super::monitor::Monitor;
+use super::prepare::Prepared;
+use super::reconcile;
+use super::state::Phase;
+use super::store::Container;
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::Host;
+use crate::journal::{self, Event, Watch};
+use crate::sys::{self, namespace::Cloned, record::Arena};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// A container that runs, and the wire to its monitor.
+#[derive(Debug)]
+pub struct Started {
+    /// Its first process.
+    pub pid: i32,
+    /// A client's socket, attached as was wanted.
+    pub socket: OwnedFd,
+    /// The monitor, a child of this process.
+    pub monitor: OwnedFd,
+}
+
+/// Turns the recorder on, into memory: until the container has a directory for its journal.
+/// `GLASSBOX_JOURNAL=off` leaves it off unless `needed`.
+pub fn begin_recording(operation: &str, needed: bool) -> Result<()> {
+    if journal_is_off() && !needed {
+        return Ok(());
+    }
+    sys::record::install(Some(Arena::anonymous().context("cannot make the journal")?));
+    Event::operation(operation).record();
+    Ok(())
+}
+
+fn journal_is_off() -> bool {
+    std::env::var_os("GLASSBOX_JOURNAL").is_some_and(|v| v == "off")
+}
+
+/// Moves the record into the container's journal, which begins anew with each start.
+fn begin_journal(container: &Container) -> Result<()> {
+    let Some(earlier) = sys::record::current().filter(|_| !journal_is_off()) else {
+        return Ok(());
+    };
+    let what = || format!("cannot make the journal of container {}", container.name());
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
+    let file = sys::fs::open(container.journal(), flags, 0o600).with_context(what)?;
+    let arena: Arc<Arena> = Arena::in_file(&File::from(file)).with_context(what)?;
+    for line in earlier.lines(0).0 {
+        arena.append(&line);
+    }
+    sys::record::install(Some(arena));
+    Ok(())
+}
+
+/// Starts a prepared container. The caller holds its lock (`lock`), which is released when the
+/// program runs. `wants` says how the returned socket is attached. `watch` goes to the monitor and
+/// is dropped there before the program's first byte of output is passed on.
+///
+/// Errors: the reason why it does not run; all of the set-up has been undone then, and the status
+/// says why.
+pub fn start(
+    container: &Container,
+    prepared: Prepared,
+    host: &Host,
+    wants: Wants,
+    watch: Box<dyn Watch>,
+    options: &journal::Options,
+    lock: File,
+) -> Result<Started> {
+    begin_journal(container)?;
+    let (ours, theirs) = sys::socket::socketpair().context("cannot make a socket pair")?;
+    match sys::namespace::clone3(0, None).context("cannot split the monitor off")? {
+        Cloned::Child => {
+            // A process of its own from here on: it must never return into the caller's code.
+            drop((ours, lock));
+            Monitor::run(
+                container.clone(),
+                prepared,
+                host.clone(),
+                theirs,
+                wants,
+                watch,
+                options,
+            )
+        }
+        Cloned::Parent { pidfd, .. } => {
+            drop(theirs);
+            std::mem::forget(watch); // the monitor's copy tells the rest, not this one
+            sys::record::install(None); // the journal is the monitor's now
+            let result = hear(container, &ours);
+            drop(lock);
+            let pid = result?;
+            Ok(Started {
+                pid,
+                socket: ours,
+                monitor: pidfd,
+            })
+        }
+    }
+}
+
+/// Waits for the monitor's first word.
+fn hear(container: &Container, socket: &OwnedFd) -> Result<i32> {
+    loop {
+        let message = sys::socket::recv(socket.as_fd()).context("cannot hear the monitor")?;
+        match message.as_deref().map(Message::decode) {
+            Some(Some(Message::Started(pid))) => return Ok(pid),
+            Some(Some(Message::Failed(failure))) => return Err(failure.into_error()),
+            Some(_) => {}
+            None => {
+                // It was killed in the middle: take away what it had made.
+                reconcile::repair(container)?;
+                return Err(Error::new(format!(
+                    "the monitor of container {} ended before the container ran",
+                    container.name()
+                ))
+                .hint("it was killed, or ran out of memory; the kernel's log may say more"));
+            }
+        }
+    }
+}
+
+/// Refuses to start what runs already. Returns false when there is nothing to do. Call it with the
+/// lock held.
+pub fn may_start(container: &Container) -> Result<bool> {
+    let status = reconcile::repair(container)?;
+    match status.phase {
+        Phase::Created | Phase::Exited => Ok(true),
+        Phase::Paused => Err(Error::kind(
+            Kind::Conflict,
+            "cannot start a paused container, try unpause instead",
+        )),
+        Phase::Removing => Err(Error::kind(
+            Kind::Conflict,
+            format!("container {} is being removed", container.name()),
+        )),
+        _ => Ok(false),
+    }
+}
