@@ -284,7 +284,7 @@ fn subordinate_ids_come_through_newuidmap() {
 
 #[test]
 fn a_directory_becomes_the_root() {
-    needs!("root");
+    needs!("root", "ldd");
     let root = TempRoot::new("pivot");
     let _leaks = LeakCheck::new(&root);
     let tree = rootfs(&root);
@@ -346,7 +346,7 @@ fn a_directory_becomes_the_root() {
 
 #[test]
 fn a_hostile_root_cannot_have_proc_mounted_elsewhere() {
-    needs!("root");
+    needs!("root", "ldd");
     let root = TempRoot::new("hostile");
     let _leaks = LeakCheck::new(&root);
     let tree = rootfs(&root);
@@ -451,7 +451,7 @@ fn refusals_say_why_and_what_to_do() {
 
 #[test]
 fn every_step_may_fail_and_nothing_stays() {
-    needs!("root");
+    needs!("root", "ldd");
     let root = TempRoot::new("failing");
     let _leaks = LeakCheck::new(&root);
     let tree = rootfs(&root);
@@ -487,6 +487,49 @@ fn every_step_may_fail_and_nothing_stays() {
                 .out_is("");
         }
     }
+}
+
+#[test]
+fn a_limited_group_with_namespaces_is_a_small_container() {
+    needs!("root", "ldd");
+    let root = TempRoot::new("small");
+    let _leaks = LeakCheck::new(&root);
+    let tree = rootfs(&root);
+    let binary = common::binary();
+    let args = [
+        "cgroup",
+        "run",
+        "--memory",
+        "64M",
+        "--",
+        binary.to_str().expect("utf-8"),
+        "ns",
+        "run",
+        "--pid",
+        "--mount",
+        "--uts",
+        "--hostname",
+        "small",
+        "--root",
+        tree.to_str().expect("utf-8"),
+        "--",
+        "/bin/sh",
+        "-c",
+        "echo $$ /*; read name </proc/sys/kernel/hostname; echo $name; \
+         while read line; do echo $line; done </proc/self/cgroup; exit 9",
+    ];
+    let output = run(args).exits(9);
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["1 /bin /lib /lib64 /proc /tmp", "small"],
+        "{output}"
+    );
+    let ours = std::fs::read_to_string("/proc/self/cgroup").expect("our cgroups");
+    let new = lines[2..]
+        .iter()
+        .filter(|l| !ours.lines().any(|o| o == **l));
+    assert!(new.count() > 0, "it is in no cgroup of its own: {output}");
 }
 
 #[test]

@@ -245,6 +245,7 @@ impl Told {
             "fchmodat",
             "fchownat",
             "umask",
+            "umount2", // letting go of the old root after pivot_root
         ];
         let refused = self
             .calls
