@@ -95,3 +95,35 @@ fn a_namespace_file_is_a_target_too() {
         &["neither a process, a container nor a namespace file"],
     );
 }
+
+#[test]
+fn a_container_is_a_target_by_name_and_by_id() {
+    needs!("root");
+    let root = TempRoot::new("container");
+    let _leaks = common::LeakCheck::new(&root);
+    let name = format!("ns-{}", root.tag());
+    let args = [
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "--network",
+        "none",
+        "--hostname",
+        "boxed",
+        "lab",
+    ];
+    let id = common::run_in(&root, args.iter().chain(&["sleep", "60"])).success();
+    let id = id.stdout.trim();
+    for target in [name.as_str(), id, &id[..12]] {
+        let command = ["ns", "enter", target, "--", "sh", "-c", "hostname; echo $$"];
+        let output = common::run_in(&root, command).success();
+        output.out_has("boxed\n");
+    }
+    let listed = common::run_in(&root, ["ns", "ls", "--json", "--type", "uts", &name]).success();
+    let oldest = listed.json()["namespaces"][0]["oldest"]["command"].clone();
+    assert_eq!(oldest, "sleep 60", "{listed}");
+    common::run_in(&root, ["stop", "-t", "0", &name]).success();
+    common::run_in(&root, ["ns", "enter", &name, "--", "true"]).fails(125, &["is not running"]);
+    common::run_in(&root, ["rm", &name]).success();
+}

@@ -103,9 +103,10 @@ fn lsns_sees_the_same_and_not_more() {
             until(&format!("lsns sees {row}, and we do not"), gone);
             continue;
         };
-        assert_eq!(ours["type"], row["type"], "{row}");
         let mine = KINDS.iter().any(|(kind, _)| held.namespace_id(kind) == id);
+        // Of those that other tests make, the number may mean another one by now.
         if mine {
+            assert_eq!(ours["type"], row["type"], "{row}");
             let processes = ours["processes"].as_array().expect("an array").len() as u64;
             assert_eq!(processes, number(&row["nprocs"]), "{row}");
             compared += 1;
