@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::namespaces::{Held, KINDS, host, rootfs};
+use common::namespaces::{Held, KINDS, host, ns_run, rootfs};
 use common::{LeakCheck, Run, TempRoot, run};
 
 const ALL_LINKS: &str =
@@ -42,46 +42,18 @@ fn an_ordinary_user_gets_all_eight() {
 
 #[test]
 fn a_fresh_proc_shows_only_what_is_inside() {
-    needs!("root", "ps");
-    let output = run([
-        "ns",
-        "run",
-        "--pid",
-        "--mount",
-        "--",
-        "ps",
-        "ax",
-        "-o",
-        "pid=,comm=",
-    ]);
+    needs!("ps");
+    let output = ns_run(&["--pid", "--mount", "--", "ps", "ax", "-o", "pid=,comm="]);
     output.success().out_is("1 ps");
-    let output = run([
-        "ns",
-        "run",
-        "--pid",
-        "--",
-        "sh",
-        "-c",
-        "echo $$; readlink /proc/self",
-    ]);
+    let output = ns_run(&["--pid", "--", "sh", "-c", "echo $$; readlink /proc/self"]);
     let output = output.success();
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines[0], "1", "{output}");
     assert_ne!(lines[1], "1", "the old /proc was expected: {output}");
     output.err_has("--mount-proc");
-    let explicit = run([
-        "ns",
-        "run",
-        "--pid",
-        "--mount-proc",
-        "--",
-        "readlink",
-        "/proc/self",
-    ]);
+    let explicit = ns_run(&["--pid", "--mount-proc", "--", "readlink", "/proc/self"]);
     explicit.success().out_is("1");
-    let without = run([
-        "ns",
-        "run",
+    let without = ns_run(&[
         "--pid",
         "--mount",
         "--no-mount-proc",
@@ -94,12 +66,9 @@ fn a_fresh_proc_shows_only_what_is_inside() {
 
 #[test]
 fn names_are_set_inside_alone() {
-    needs!("root");
     let before = nix::sys::utsname::uname().expect("uname");
     let script = "uname -n; cat /proc/sys/kernel/domainname";
-    let output = run([
-        "ns",
-        "run",
+    let output = ns_run(&[
         "--hostname",
         "blue",
         "--domainname",
@@ -114,12 +83,11 @@ fn names_are_set_inside_alone() {
     assert_eq!(before.nodename(), after.nodename());
     assert_eq!(before.domainname(), after.domainname());
     let long = "x".repeat(65);
-    run(["ns", "run", "--hostname", &long, "--", "true"]).fails(125, &["EINVAL", "64 bytes"]);
+    ns_run(&["--hostname", &long, "--", "true"]).fails(125, &["EINVAL", "64 bytes"]);
 }
 
 #[test]
 fn clocks_are_shifted_in_place_and_in_a_new_pid_namespace() {
-    needs!("root");
     let uptime = |text: &str| -> f64 {
         let first = text.split_whitespace().next().expect("a number");
         first.parse().expect("a number")
@@ -127,17 +95,9 @@ fn clocks_are_shifted_in_place_and_in_a_new_pid_namespace() {
     let ours = || uptime(&std::fs::read_to_string("/proc/uptime").expect("uptime"));
     for extra in ["--uts", "--pid", "--all"] {
         let before = ours();
-        let args = [
-            "ns",
-            "run",
-            extra,
-            "--boottime",
-            "2d",
-            "--monotonic",
-            "-1.5",
-        ];
+        let args = [extra, "--boottime", "2d", "--monotonic", "-1.5"];
         let command = ["--", "cat", "/proc/uptime", "/proc/self/timens_offsets"];
-        let output = run(args.iter().chain(&command)).success();
+        let output = ns_run(&[&args[..], &command[..]].concat()).success();
         let shifted = uptime(&output.stdout) - before;
         assert!(
             (172_800.0..172_860.0).contains(&shifted),
@@ -147,15 +107,15 @@ fn clocks_are_shifted_in_place_and_in_a_new_pid_namespace() {
         let expected = ["monotonic", "-2", "500000000", "boottime", "172800", "0"];
         assert_eq!(words, expected, "{output}");
     }
-    run(["ns", "run", "--boottime", "-9000000d", "--", "true"])
+    ns_run(&["--boottime", "-9000000d", "--", "true"])
         .fails(125, &["ERANGE", "below zero", "time-namespaces"]);
-    run(["ns", "run", "--boottime", "soon", "--", "true"]).exits(125);
+    ns_run(&["--boottime", "soon", "--", "true"]).exits(125);
 }
 
 #[test]
 fn the_loopback_device_is_up() {
-    needs!("root", "ip");
-    let output = run(["ns", "run", "--net", "--", "ip", "-o", "link"]).success();
+    needs!("ip");
+    let output = ns_run(&["--net", "--", "ip", "-o", "link"]).success();
     assert_eq!(output.stdout.lines().count(), 1, "{output}");
     output.out_has("lo: <LOOPBACK,UP");
 }
@@ -534,31 +494,14 @@ fn a_limited_group_with_namespaces_is_a_small_container() {
 
 #[test]
 fn stages_nest() {
-    needs!("root");
     let binary = common::binary();
     let binary = binary.to_str().expect("utf-8");
-    let inner = [
-        "--",
-        binary,
-        "ns",
-        "run",
-        "--pid",
-        "--mount",
-        "--uts",
-        "--hostname",
-        "in",
+    let outer = [
+        "--net", "--ipc", "--", binary, "ns", "run", "--pid", "--mount",
     ];
-    let output = run(["ns", "run", "--net", "--ipc"]
-        .iter()
-        .copied()
-        .chain(inner)
-        .chain([
-            "--",
-            "sh",
-            "-c",
-            "echo $$; uname -n; readlink /proc/self/ns/net",
-        ]));
-    let output = output.success();
+    let script = "echo $$; uname -n; readlink /proc/self/ns/net";
+    let inner = ["--uts", "--hostname", "in", "--", "sh", "-c", script];
+    let output = ns_run(&[&outer[..], &inner[..]].concat()).success();
     output.out_has("1\nin\nnet:[");
     assert!(!output.stdout.contains(&host("net")), "{output}");
 }

@@ -2,29 +2,26 @@
 
 mod common;
 
-use common::namespaces::Held;
-use common::{TempRoot, run};
+use common::TempRoot;
+use common::namespaces::{Held, ns_run};
 
 #[test]
 fn the_exit_status_is_the_commands() {
-    needs!("root");
     for kind in ["--uts", "--pid"] {
-        let sh = |script: &str| run(["ns", "run", kind, "--", "sh", "-c", script]);
+        let sh = |script: &str| ns_run(&[kind, "--", "sh", "-c", script]);
         sh("exit 7").exits(7);
         sh("exit 0").exits(0);
-        run(["ns", "run", kind, "--", "no-such-command"])
-            .fails(127, &["no such command", "PATH inside"]);
-        run(["ns", "run", kind, "--", "/etc/passwd"]).fails(126, &["cannot execute", "EACCES"]);
-        run(["ns", "run", kind, "--", "/etc"]).fails(126, &["it is a directory"]);
+        ns_run(&[kind, "--", "no-such-command"]).fails(127, &["no such command", "PATH inside"]);
+        ns_run(&[kind, "--", "/etc/passwd"]).fails(126, &["cannot execute", "EACCES"]);
+        ns_run(&[kind, "--", "/etc"]).fails(126, &["it is a directory"]);
         let root = TempRoot::new("script");
         let script = root.write("script", "#!/no/such/interpreter\n");
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        run(["ns", "run", kind, "--", script.to_str().expect("utf-8")])
-            .fails(126, &["interpreter"]);
+        ns_run(&[kind, "--", script.to_str().expect("utf-8")]).fails(126, &["interpreter"]);
     }
     // In place the signal ends the very process; as PID 1 the parent reports 128 + n.
-    run(["ns", "run", "--uts", "--", "sh", "-c", "kill -TERM $$"]).exits(128 + 15);
+    ns_run(&["--uts", "--", "sh", "-c", "kill -TERM $$"]).exits(128 + 15);
     let mut held = Held::new(&["--pid"]);
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(held.pid),
@@ -36,7 +33,6 @@ fn the_exit_status_is_the_commands() {
 
 #[test]
 fn signals_go_on_to_the_command() {
-    needs!("root");
     let script = "trap 'echo got TERM; exit 3' TERM; trap 'echo got HUP' HUP; echo ready; \
                   while :; do sleep 0.05; done";
     let mut held = Held::command(&["--pid", "--mount", "--", "sh", "-c", script]);
@@ -50,7 +46,6 @@ fn signals_go_on_to_the_command() {
 
 #[test]
 fn stopping_and_continuing_go_both_ways() {
-    needs!("root");
     let held = Held::new(&["--pid"]);
     held.signal(nix::sys::signal::SIGTSTP);
     held.until_state(held.pid, 'T');
@@ -62,7 +57,6 @@ fn stopping_and_continuing_go_both_ways() {
 
 #[test]
 fn a_killed_parent_leaves_no_command_behind() {
-    needs!("root");
     let mut held = Held::new(&["--pid", "--mount"]);
     let pid = held.pid;
     held.signal(nix::sys::signal::SIGKILL);

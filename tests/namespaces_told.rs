@@ -2,40 +2,21 @@
 
 mod common;
 
-use common::{Run, run};
+use common::Run;
+use common::namespaces::ns_run;
 use std::time::Duration;
 
 #[test]
 fn what_is_explained_goes_to_stderr() {
-    needs!("root");
     for kind in ["--uts", "--pid"] {
-        let args = [
-            "ns",
-            "run",
-            kind,
-            "--hostname",
-            "blue",
-            "--explain",
-            "--",
-            "uname",
-            "-n",
-        ];
-        let output = run(args).success();
+        let args = [kind, "--hostname", "blue", "--explain", "--", "uname", "-n"];
+        let output = ns_run(&args).success();
         output.out_is("blue");
         for part in ["1 namespaces", "sethostname", "\"blue\"", "execve", "✓"] {
             output.err_has(part);
         }
-        let args = [
-            "ns",
-            "run",
-            kind,
-            "--hostname",
-            "blue",
-            "--explain=json",
-            "--",
-            "uname",
-        ];
-        let output = run(args).success();
+        let args = [kind, "--hostname", "blue", "--explain=json", "--", "uname"];
+        let output = ns_run(&args).success();
         let calls = output.stderr.lines().filter_map(|l| {
             let value: serde_json::Value = serde_json::from_str(l).expect("a record a line");
             value["call"].as_str().map(str::to_string)

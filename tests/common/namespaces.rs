@@ -22,6 +22,20 @@ pub const KINDS: [(&str, &str); 8] = [
     ("time", "--time"),
 ];
 
+/// `ns run`, with the flags that an ordinary user needs to do what root may do as it is.
+pub fn ns_run_words() -> Vec<&'static str> {
+    match super::is_root() {
+        true => vec!["ns", "run"],
+        false => vec!["ns", "run", "--map-root-user"],
+    }
+}
+
+/// Runs `ns run ARGS` to its end, with a user namespace where the tests do not run as root.
+#[track_caller]
+pub fn ns_run(args: &[&str]) -> super::Output {
+    super::run(ns_run_words().iter().chain(args))
+}
+
 /// The namespace of a kind that the test itself is in: `uts:[4026531838]`.
 pub fn host(kind: &str) -> String {
     link("self", kind)
@@ -65,12 +79,13 @@ impl Held {
     }
     /// `ns run ARGS` as given; its first line of output is not read.
     pub fn command(args: &[&str]) -> Held {
-        Held::spawn(Run::new(["ns", "run"].iter().chain(args)))
+        Held::spawn(Run::new(ns_run_words().iter().chain(args)))
     }
 
     fn sleep(flags: &[&str]) -> Vec<String> {
         let script = ["--", "sh", "-c", "echo here; read x"];
-        let all = ["ns", "run"].iter().chain(flags).chain(&script);
+        let words = ns_run_words();
+        let all = words.iter().chain(flags).chain(&script);
         all.map(|s| s.to_string()).collect()
     }
 
