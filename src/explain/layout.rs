@@ -350,7 +350,7 @@ impl Layout {
         let what = &reading.what;
         let text = match (&reading.before, &reading.after) {
             (Some(b), Some(Ok(a))) if b == a && full => format!("{what}: {}, as before", show(a)),
-            (Some(b), Some(Ok(a))) if b != a && !(show(b) == show(a)) && !b.is_empty() => {
+            (Some(b), Some(Ok(a))) if b != a && (show(b) != show(a)) && !b.is_empty() => {
                 format!("{what} {} → {}", show(b), show(a))
             }
             (_, Some(Ok(a))) if reading.as_expected.is_some() && !full => {

@@ -88,8 +88,8 @@ pub fn action_available(action: u32) -> bool {
     reading(
         "seccomp",
         || format!("SECCOMP_GET_ACTION_AVAIL, {action:#x}"),
-        // SAFETY: the kernel reads one u32, which is live for the call.
         || {
+            // SAFETY: the kernel reads one u32, which is live for the call.
             check(unsafe {
                 libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAIL, 0, &raw const action)
             })

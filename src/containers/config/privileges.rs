@@ -7,8 +7,10 @@
 
 use super::super::flags;
 use super::Input;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::security::capabilities::CapSet;
+use crate::security::seccomp::docker_json::{self, Environment};
+use crate::security::seccomp::{names, profile};
 use crate::spec::runtime as oci;
 
 /// The capabilities of every container that asks for nothing else: enough for a distribution's
@@ -90,7 +92,7 @@ pub fn capabilities(input: &Input<'_>, warnings: &mut Vec<String>) -> Result<oci
         list.iter()
             .map(|text| {
                 let name = flags::capability(text);
-                let fits = name == "ALL" || known.iter().any(|k| *k == name);
+                let fits = name == "ALL" || known.contains(&name);
                 fits.then_some(name).ok_or_else(|| {
                     Error::kind(Kind::Usage, format!("unknown capability: {text:?}"))
                         .hint("capabilities(7) lists them; ALL means every one")
@@ -139,18 +141,26 @@ pub fn seccomp(
     options: &SecurityOptions,
     capabilities: Option<&oci::Capabilities>,
 ) -> Result<Option<oci::Seccomp>> {
+    let bounding = capabilities.map_or(&[][..], |c| &c.bounding);
+    let environment = Environment {
+        caps: CapSet::parse(bounding)?,
+        arch: names::native(),
+        kernel: input.host.version,
+    };
     match options.seccomp.as_deref() {
         Some("unconfined") => Ok(None),
         Some(path) => match &input.seccomp {
-            Some(profile) => Ok(Some(profile.clone())),
+            Some(text) => docker_json::parse(text, &environment)
+                .with_context(|| format!("cannot use the seccomp profile {path}")),
             None => Err(Error::new(format!(
                 "the seccomp profile {path} was not read"
             ))),
         },
         None if input.record.host_config.privileged => Ok(None),
-        None => {
-            let _ = capabilities;
-            Ok(None)
-        }
+        None => Ok(Some(profile::docker_default(
+            environment.caps,
+            environment.arch,
+            environment.kernel,
+        ))),
     }
 }
