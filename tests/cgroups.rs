@@ -95,19 +95,40 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn run_gives_the_command_a_group_and_its_status_back() {
-    let Some(place) = Place::new("run") else { return };
+    let Some(place) = Place::new("run") else {
+        return;
+    };
     let name = place.at("job");
-    let args = ["cgroup", "run", "--name", &name, "--memory", "64M", "--pids-limit", "20", "--"];
-    let out = run(args.iter().chain(&["sh", "-c", "cat /proc/self/cgroup; exit 7"])).exits(7);
+    let args = [
+        "cgroup",
+        "run",
+        "--name",
+        &name,
+        "--memory",
+        "64M",
+        "--pids-limit",
+        "20",
+        "--",
+    ];
+    let out = run(args
+        .iter()
+        .chain(&["sh", "-c", "cat /proc/self/cgroup; exit 7"]))
+    .exits(7);
     for line in out.stdout.lines() {
         // A controller that is mounted nowhere has no group of ours.
         let controllers = line.split(':').nth(1).unwrap_or_default();
         let mounted = controllers.is_empty() || place.layout.of(controllers).is_some();
         let one = controllers.split(',').any(|c| place.layout.of(c).is_some());
-        assert!(!(mounted || one) || line.ends_with(&name), "outside: {line}\n{out}");
+        assert!(
+            !(mounted || one) || line.ends_with(&name),
+            "outside: {line}\n{out}"
+        );
     }
     assert!(place.dirs(&name).is_empty(), "the group was not removed");
-    assert!(place.dirs(&place.path).is_empty(), "nor the group above, made for it");
+    assert!(
+        place.dirs(&place.path).is_empty(),
+        "nor the group above, made for it"
+    );
     run(args.iter().chain(&["sh", "-c", "kill -TERM $$"])).exits(143);
     run(args.iter().chain(&["/nonexistent/program"])).fails(127, &["no such command"]);
     assert!(place.dirs(&place.path).is_empty());
@@ -115,45 +136,87 @@ fn run_gives_the_command_a_group_and_its_status_back() {
 
 #[test]
 fn what_the_command_leaves_behind_ends_with_the_group() {
-    let Some(place) = Place::new("left") else { return };
+    let Some(place) = Place::new("left") else {
+        return;
+    };
     let name = place.at("job");
     let out = run(["cgroup", "run", "--name", &name, "--", "sh", "-c"]
         .iter()
         .chain(&["sleep 1000 >/dev/null 2>&1 & echo $!"]))
     .success();
     let pid = out.stdout.trim().to_string();
-    assert!(!PathBuf::from(format!("/proc/{pid}/cgroup")).exists(), "{pid} lives on");
+    assert!(
+        !PathBuf::from(format!("/proc/{pid}/cgroup")).exists(),
+        "{pid} lives on"
+    );
 }
 
 #[test]
 fn a_memory_limit_kills_and_counts() {
-    let Some(place) = Place::new("oom") else { return };
+    let Some(place) = Place::new("oom") else {
+        return;
+    };
     let name = place.at("job");
-    let mut args = vec!["cgroup", "run", "--name", &name, "--keep", "--memory", "24M"];
+    let mut args = vec![
+        "cgroup", "run", "--name", &name, "--keep", "--memory", "24M",
+    ];
     let swap = std::fs::read_to_string("/proc/swaps").is_ok_and(|t| t.lines().count() > 1);
     if swap {
         args.extend(["--memory-swap", "24M"]);
     }
-    args.extend(["--", "dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"]);
+    args.extend([
+        "--",
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=200M",
+        "count=1",
+    ]);
     run(&args).exits(137);
     let stat = place.stat(&name);
-    assert!(stat["memory"]["events"]["oom_kill"].as_u64() >= Some(1), "{stat:#}");
-    assert!(stat["memory"]["events"]["max"].as_u64() >= Some(1), "the limit was hit: {stat:#}");
-    assert_eq!(limit(&stat, "memory.max")["effective"], (24 << 20).to_string());
+    assert!(
+        stat["memory"]["events"]["oom_kill"].as_u64() >= Some(1),
+        "{stat:#}"
+    );
+    assert!(
+        stat["memory"]["events"]["max"].as_u64() >= Some(1),
+        "the limit was hit: {stat:#}"
+    );
+    assert_eq!(
+        limit(&stat, "memory.max")["effective"],
+        (24 << 20).to_string()
+    );
     assert_eq!(limit(&stat, "memory.max")["set_by"], name);
-    run(["cgroup", "stat", &name]).success().out_has("processes killed: 1");
+    run(["cgroup", "stat", &name])
+        .success()
+        .out_has("processes killed: 1");
 }
 
 #[test]
 fn a_pids_limit_refuses_forks_and_counts() {
-    let Some(place) = Place::new("pids") else { return };
+    let Some(place) = Place::new("pids") else {
+        return;
+    };
     let name = place.at("job");
     let script = "for i in 1 2 3 4 5 6; do sleep 1000 >/dev/null 2>&1 & done; exit 0";
-    let out = run(["cgroup", "run", "--name", &name, "--keep", "--pids-limit", "3", "--", "sh"]
-        .iter()
-        .chain(&["-c", script]));
+    let out = run([
+        "cgroup",
+        "run",
+        "--name",
+        &name,
+        "--keep",
+        "--pids-limit",
+        "3",
+        "--",
+        "sh",
+    ]
+    .iter()
+    .chain(&["-c", script]));
     let stat = place.stat(&name);
-    assert!(stat["pids"]["refused"].as_u64() >= Some(1), "{stat:#}\n{out}");
+    assert!(
+        stat["pids"]["refused"].as_u64() >= Some(1),
+        "{stat:#}\n{out}"
+    );
     assert!(stat["pids"]["current"].as_u64() <= Some(3), "{stat:#}");
     run(["cgroup", "rm", &name]).fails(125, &["holds processes", "rm --force"]);
     run(["cgroup", "kill", &name]).success();
@@ -163,11 +226,15 @@ fn a_pids_limit_refuses_forks_and_counts() {
 
 #[test]
 fn a_cpu_limit_throttles() {
-    let Some(place) = Place::new("cpu") else { return };
+    let Some(place) = Place::new("cpu") else {
+        return;
+    };
     let name = place.at("job");
     let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
-    run(["cgroup", "run", "--name", &name, "--keep", "--cpus", "0.1", "--", "sh", "-c", script])
-        .success();
+    run([
+        "cgroup", "run", "--name", &name, "--keep", "--cpus", "0.1", "--", "sh", "-c", script,
+    ])
+    .success();
     let stat = place.stat(&name);
     assert!(stat["cpu"]["nr_throttled"].as_u64() >= Some(1), "{stat:#}");
     assert!(stat["cpu"]["throttled_usec"].as_u64() > Some(0), "{stat:#}");
@@ -176,12 +243,33 @@ fn a_cpu_limit_throttles() {
 
 #[test]
 fn the_limit_of_a_group_above_is_found() {
-    let Some(place) = Place::new("above") else { return };
+    let Some(place) = Place::new("above") else {
+        return;
+    };
     let (outer, inner) = (place.at("outer"), place.at("outer/inner"));
-    run(["cgroup", "create", &outer, "--memory", "64M", "--pids-limit", "100", "--cpus", "0.5"])
-        .success()
-        .out_is(&outer);
-    run(["cgroup", "create", &inner, "--memory", "128M", "--pids-limit", "10"]).success();
+    run([
+        "cgroup",
+        "create",
+        &outer,
+        "--memory",
+        "64M",
+        "--pids-limit",
+        "100",
+        "--cpus",
+        "0.5",
+    ])
+    .success()
+    .out_is(&outer);
+    run([
+        "cgroup",
+        "create",
+        &inner,
+        "--memory",
+        "128M",
+        "--pids-limit",
+        "10",
+    ])
+    .success();
     let stat = place.stat(&inner);
     let memory = limit(&stat, "memory.max");
     assert_eq!(memory["own"], (128 << 20).to_string());
@@ -197,48 +285,106 @@ fn the_limit_of_a_group_above_is_found() {
 
 #[test]
 fn set_changes_limits_and_takes_them_back_on_failure() {
-    let Some(place) = Place::new("set") else { return };
+    let Some(place) = Place::new("set") else {
+        return;
+    };
     let name = place.at("g");
-    run(["cgroup", "create", &name, "--memory", "64M", "--memory-swap", "64M"]).success();
+    run([
+        "cgroup",
+        "create",
+        &name,
+        "--memory",
+        "64M",
+        "--memory-swap",
+        "64M",
+    ])
+    .success();
     // Raising both is only possible in the right order on v1, lowering in the other.
     for size in ["256M", "32M", "max"] {
-        run(["cgroup", "set", &name, "--memory", size, "--memory-swap", size]).success();
+        run([
+            "cgroup",
+            "set",
+            &name,
+            "--memory",
+            size,
+            "--memory-swap",
+            size,
+        ])
+        .success();
     }
-    run(["cgroup", "set", &name, "--pids-limit", "50", "--cpu-weight", "200"]).success();
+    run([
+        "cgroup",
+        "set",
+        &name,
+        "--pids-limit",
+        "50",
+        "--cpu-weight",
+        "200",
+    ])
+    .success();
     let stat = place.stat(&name);
     assert_eq!(limit(&stat, "pids.max")["effective"], "50");
     assert_eq!(limit(&stat, "memory.max")["effective"], "max");
-    let plan = run(["cgroup", "set", &name, "--pids-limit", "9", "--dry-run", "--json"]);
+    let plan = run([
+        "cgroup",
+        "set",
+        &name,
+        "--pids-limit",
+        "9",
+        "--dry-run",
+        "--json",
+    ]);
     let steps = plan.json()["steps"].clone();
     let last = steps.as_array().and_then(|s| s.last()).expect("a step")["id"].clone();
     Run::new(["cgroup", "set", &name, "--pids-limit", "9"])
         .env("GLASSBOX_FAIL_STEP", last.as_str().expect("an id"))
         .go()
         .fails(125, &["told to fail"]);
-    assert_eq!(limit(&place.stat(&name), "pids.max")["effective"], "50", "not taken back");
+    assert_eq!(
+        limit(&place.stat(&name), "pids.max")["effective"],
+        "50",
+        "not taken back"
+    );
     run(["cgroup", "set", &name]).fails(125, &["no limit to set"]);
 }
 
 #[test]
 fn what_cannot_be_limited_is_said_and_leaves_nothing() {
-    let Some(place) = Place::new("missing") else { return };
+    let Some(place) = Place::new("missing") else {
+        return;
+    };
     let name = place.at("g");
     let fails = |flags: &[&str], parts: &[&str]| {
         let args = ["cgroup", "create", &name].iter().chain(flags);
         run(args).fails(125, parts);
-        assert!(place.dirs(&place.path).is_empty(), "left behind after {flags:?}");
+        assert!(
+            place.dirs(&place.path).is_empty(),
+            "left behind after {flags:?}"
+        );
     };
-    fails(&["--file", "nosuch.max=1"], &["nosuch controller is missing", "this host has:"]);
+    fails(
+        &["--file", "nosuch.max=1"],
+        &["nosuch controller is missing", "this host has:"],
+    );
     fails(&["--memory", "1X"], &["--memory", "no size"]);
-    fails(&["--memory", "64M", "--memory-swap", "32M"], &["less than memory"]);
+    fails(
+        &["--memory", "64M", "--memory-swap", "32M"],
+        &["less than memory"],
+    );
     fails(&["--cpus", "0"], &["--cpus"]);
     fails(&["--cpu-weight", "0"], &["1 to 10000"]);
     fails(&["--cpuset-cpus", "4000"], &["cpuset.cpus", "group above"]);
     fails(&["--io-max", "/dev/null:rbps=1"], &["no block device"]);
-    fails(&["--io-max", "4095:1:rbps=1048576"], &["no such block device"]);
+    fails(
+        &["--io-max", "4095:1:rbps=1048576"],
+        &["no such block device"],
+    );
     let memory_is_v1 = place.layout.of("memory").is_some_and(|h| !h.v2);
     if memory_is_v1 {
-        fails(&["--memory-high", "1M"], &["memory.high exists on cgroup v2 only", "v1 tree"]);
+        fails(
+            &["--memory-high", "1M"],
+            &["memory.high exists on cgroup v2 only", "v1 tree"],
+        );
         fails(&["--file", "memory.oom.group=1"], &["v2 only"]);
     }
     run(["cgroup", "create", "a/../b"]).fails(125, &["no path of a cgroup"]);
@@ -249,16 +395,22 @@ fn what_cannot_be_limited_is_said_and_leaves_nothing() {
 
 #[test]
 fn freeze_stops_and_thaw_continues() {
-    let Some(place) = Place::new("freeze") else { return };
+    let Some(place) = Place::new("freeze") else {
+        return;
+    };
     let name = place.at("g");
-    let mut child = Run::new(["cgroup", "run", "--name", &name, "--", "sh", "-c"]
-        .iter()
-        .chain(&["while :; do :; done"]))
+    let mut child = Run::new(
+        ["cgroup", "run", "--name", &name, "--", "sh", "-c"]
+            .iter()
+            .chain(&["while :; do :; done"]),
+    )
     .command()
     .spawn()
     .expect("it starts");
     let usage = || place.stat(&name)["cpu"]["usage_usec"].as_u64().unwrap_or(0);
-    wait_for("the command runs", || !place.dirs(&name).is_empty() && usage() > 0);
+    wait_for("the command runs", || {
+        !place.dirs(&name).is_empty() && usage() > 0
+    });
     run(["cgroup", "freeze", &name]).success();
     assert_eq!(place.stat(&name)["frozen"], true);
     run(["cgroup", "ls", &name]).success().out_has("frozen");
@@ -269,7 +421,9 @@ fn freeze_stops_and_thaw_continues() {
     wait_for("it runs again", || usage() > before);
     // Frozen again, it is killed all the same.
     run(["cgroup", "freeze", &name]).success();
-    run(["cgroup", "kill", "--json", &name]).success().out_has(&name);
+    run(["cgroup", "kill", "--json", &name])
+        .success()
+        .out_has(&name);
     let status = child.wait().expect("it ends");
     assert_eq!(status.code(), Some(137));
     assert!(place.dirs(&name).is_empty());
@@ -277,7 +431,9 @@ fn freeze_stops_and_thaw_continues() {
 
 #[test]
 fn signals_reach_the_command() {
-    let Some(place) = Place::new("signal") else { return };
+    let Some(place) = Place::new("signal") else {
+        return;
+    };
     let name = place.at("g");
     let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done";
     let mut child = Run::new(["cgroup", "run", "--name", &name, "--", "sh", "-c", script])
@@ -296,14 +452,21 @@ fn signals_reach_the_command() {
 
 #[test]
 fn every_step_that_fails_leaves_the_host_as_it_was() {
-    let Some(place) = Place::new("fail") else { return };
+    let Some(place) = Place::new("fail") else {
+        return;
+    };
     let name = place.at("g");
-    let args = ["cgroup", "run", "--name", &name, "--memory", "64M", "--cpus", "1"];
+    let args = [
+        "cgroup", "run", "--name", &name, "--memory", "64M", "--cpus", "1",
+    ];
     let rest = ["--pids-limit", "20", "--cpuset-cpus", "0", "--", "true"];
     let plan = run(args.iter().chain(&["--dry-run", "--json"]).chain(&rest)).success();
     let steps = plan.json()["steps"].as_array().expect("steps").clone();
     assert!(steps.len() >= 7, "{plan}");
-    assert!(place.dirs(&place.path).is_empty(), "the dry run did something");
+    assert!(
+        place.dirs(&place.path).is_empty(),
+        "the dry run did something"
+    );
     for step in &steps {
         let id = step["id"].as_str().expect("an id");
         if id == "exec" {
@@ -320,9 +483,20 @@ fn every_step_that_fails_leaves_the_host_as_it_was() {
 
 #[test]
 fn explain_tells_and_leaves_stdout_alone() {
-    let Some(place) = Place::new("explain") else { return };
+    let Some(place) = Place::new("explain") else {
+        return;
+    };
     let name = place.at("g");
-    let args = ["cgroup", "run", "--name", &name, "--explain", "--memory", "64M", "--"];
+    let args = [
+        "cgroup",
+        "run",
+        "--name",
+        &name,
+        "--explain",
+        "--memory",
+        "64M",
+        "--",
+    ];
     let out = run(args.iter().chain(&["echo", "hello"])).success();
     out.out_is("hello");
     out.err_has("above this the kernel reclaims, then kills");
@@ -332,7 +506,9 @@ fn explain_tells_and_leaves_stdout_alone() {
 
 #[test]
 fn ls_and_tree_show_groups_processes_and_limits() {
-    let Some(place) = Place::new("list") else { return };
+    let Some(place) = Place::new("list") else {
+        return;
+    };
     let (a, b) = (place.at("a"), place.at("a/b"));
     run(["cgroup", "create", &a, "--memory", "64M"]).success();
     let json = run(["cgroup", "create", &b, "--json"]).success().json();
@@ -352,7 +528,10 @@ fn ls_and_tree_show_groups_processes_and_limits() {
         .output()
         .expect("it runs");
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(text.starts_with(&format!("{a}  [memory.max=64 MiB]")), "{text}");
+    assert!(
+        text.starts_with(&format!("{a}  [memory.max=64 MiB]")),
+        "{text}"
+    );
     assert!(text.contains("├─ b") && text.contains("└─ run"), "{text}");
     assert!(text.contains("glassbox"), "the process in it: {text}");
     run(["cgroup", "rm", &a]).fails(125, &["groups below it", "rm -r"]);
@@ -362,17 +541,24 @@ fn ls_and_tree_show_groups_processes_and_limits() {
 
 #[test]
 fn a_target_is_a_path_a_directory_or_a_process() {
-    let Some(place) = Place::new("target") else { return };
+    let Some(place) = Place::new("target") else {
+        return;
+    };
     let name = place.at("g");
     run(["cgroup", "create", &name]).success();
     let path = |word: &str| place.stat(word)["path"].clone();
     assert_eq!(path(&name), name);
     let dir = place.dirs(&name)[0].display().to_string();
     assert_eq!(path(&dir), name);
-    let out = run(["cgroup", "run", "--name", &place.at("p"), "--", "sh", "-c"]
-        .iter()
-        .map(|s| s.to_string())
-        .chain([format!("{} cgroup stat --json $$", common::binary().display())]))
+    let out = run(
+        ["cgroup", "run", "--name", &place.at("p"), "--", "sh", "-c"]
+            .iter()
+            .map(|s| s.to_string())
+            .chain([format!(
+                "{} cgroup stat --json $$",
+                common::binary().display()
+            )]),
+    )
     .success();
     assert_eq!(out.json()["path"], place.at("p"));
     run(["cgroup", "stat", "4194303"]).fails(125, &["no process 4194303"]);
@@ -382,16 +568,20 @@ fn a_target_is_a_path_a_directory_or_a_process() {
 
 #[test]
 fn groups_nest_with_namespaces() {
-    let Some(place) = Place::new("nest") else { return };
+    let Some(place) = Place::new("nest") else {
+        return;
+    };
     if !common::is_root() {
         return common::skip("needs root");
     }
     let name = place.at("g");
     let binary = common::binary().display().to_string();
-    let out = run(["cgroup", "run", "--name", &name, "--memory", "64M", "--", &binary]
-        .iter()
-        .chain(&["ns", "run", "--pid", "--mount", "--", "sh", "-c"])
-        .chain(&["echo $$; cat /proc/self/cgroup"]))
+    let out = run([
+        "cgroup", "run", "--name", &name, "--memory", "64M", "--", &binary,
+    ]
+    .iter()
+    .chain(&["ns", "run", "--pid", "--mount", "--", "sh", "-c"])
+    .chain(&["echo $$; cat /proc/self/cgroup"]))
     .success();
     assert!(out.stdout.starts_with("1\n"), "not PID 1: {out}");
     out.out_has(&name);
@@ -399,7 +589,9 @@ fn groups_nest_with_namespaces() {
 
 #[test]
 fn device_rules_hold_on_either_version() {
-    let Some(place) = Place::new("devices") else { return };
+    let Some(place) = Place::new("devices") else {
+        return;
+    };
     if !common::is_root() {
         return common::skip("needs root");
     }
@@ -416,7 +608,11 @@ fn device_rules_hold_on_either_version() {
     let mut scene = Scene::new();
     action.apply(&mut scene).expect("the rules are taken");
     assert!(action.observe(&scene).iter().all(|f| f.value.is_ok()));
-    let dir = action.v1.as_ref().or(action.v2.as_ref()).expect("a directory");
+    let dir = action
+        .v1
+        .as_ref()
+        .or(action.v2.as_ref())
+        .expect("a directory");
     let script = format!(
         "echo $$ > {}/cgroup.procs
          try() {{ if (eval \"$1\") 2>/dev/null; then echo yes; else echo no; fi; }}
@@ -428,7 +624,10 @@ fn device_rules_hold_on_either_version() {
         .args(["-c", &script])
         .output()
         .expect("sh runs");
-    assert_eq!(String::from_utf8_lossy(&out.stdout), "yes\nyes\nyes\nno\nno\n");
+    assert_eq!(
+        String::from_utf8_lossy(&out.stdout),
+        "yes\nyes\nyes\nno\nno\n"
+    );
     if action.v1.is_none() {
         // What the kernel runs says the same when it is read back and run here.
         let programs = bpf_sim::effective(dir).expect("the programs are read");
@@ -444,11 +643,22 @@ fn device_rules_hold_on_either_version() {
 
 #[test]
 fn an_ordinary_user_is_told_why_not_and_how() {
-    let Some(place) = Place::new("user") else { return };
+    let Some(place) = Place::new("user") else {
+        return;
+    };
     if !common::is_root() || !common::has_program("setpriv") {
         return common::skip("needs root and setpriv to become another user");
     }
-    let args = ["cgroup", "run", "--name", &place.path, "--memory", "64M", "--", "true"];
+    let args = [
+        "cgroup",
+        "run",
+        "--name",
+        &place.path,
+        "--memory",
+        "64M",
+        "--",
+        "true",
+    ];
     let hint = "systemd-run --user --scope";
     let out = Run::new(args).as_user().go();
     out.fails(125, &["another user", hint, "chown"]);
@@ -456,7 +666,9 @@ fn an_ordinary_user_is_told_why_not_and_how() {
 
 #[test]
 fn a_delegated_group_is_enough_for_an_ordinary_user() {
-    let Some(place) = Place::new("delegate") else { return };
+    let Some(place) = Place::new("delegate") else {
+        return;
+    };
     if !place.is_v2() {
         return common::skip("needs cgroup v2: v1 has no delegation");
     }
@@ -466,28 +678,55 @@ fn a_delegated_group_is_enough_for_an_ordinary_user() {
     // What systemd's Delegate=yes does: a group that belongs to the user, with the user in it.
     run(["cgroup", "create", &place.path, "--memory", "256M"]).success();
     let dir = place.dirs(&place.path).remove(0);
-    for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
-        let path = if file.is_empty() { dir.clone() } else { dir.join(file) };
+    for file in [
+        "",
+        "cgroup.procs",
+        "cgroup.subtree_control",
+        "cgroup.threads",
+    ] {
+        let path = if file.is_empty() {
+            dir.clone()
+        } else {
+            dir.join(file)
+        };
         std::os::unix::fs::chown(path, Some(common::USER), Some(common::USER)).expect("chown");
     }
-    let inner = Run::new(["cgroup", "run", "--memory", "32M", "--pids-limit", "20", "--", "sh"])
-        .as_user()
-        .command();
+    let inner = Run::new([
+        "cgroup",
+        "run",
+        "--memory",
+        "32M",
+        "--pids-limit",
+        "20",
+        "--",
+        "sh",
+    ])
+    .as_user()
+    .command();
     let out = std::process::Command::new("sh")
         .args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""])
         .arg(&dir)
         .arg(inner.get_program())
         .args(inner.get_args())
-        .args(["-c", "cat /proc/self/cgroup; cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/memory.max"])
+        .args([
+            "-c",
+            "cat /proc/self/cgroup; cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/memory.max",
+        ])
         .output()
         .expect("it runs");
     let text = String::from_utf8_lossy(&out.stdout);
     let errors = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{text}{errors}");
-    assert!(text.contains(&format!("{}/glassbox/run-", place.path)), "{text}{errors}");
+    assert!(
+        text.contains(&format!("{}/glassbox/run-", place.path)),
+        "{text}{errors}"
+    );
     assert!(text.ends_with("33554432\n"), "{text}{errors}");
     assert!(place.dirs(&place.at("glassbox")).is_empty(), "left behind");
-    assert!(place.dirs(&place.at("glassbox-leaf")).is_empty(), "left behind");
+    assert!(
+        place.dirs(&place.at("glassbox-leaf")).is_empty(),
+        "left behind"
+    );
     // A controller that the group above does not pass on is named.
     let delegated = std::fs::read_to_string(dir.join("cgroup.controllers")).expect("a list");
     assert!(delegated.contains("memory"));

@@ -30,7 +30,10 @@ impl MakeDirectory {
 
 impl Action for MakeDirectory {
     fn calls(&self) -> Vec<Planned> {
-        vec![Planned::new("mkdirat", format!("{}, {:#05o}", self.path.display(), self.mode))]
+        vec![Planned::new(
+            "mkdirat",
+            format!("{}, {:#05o}", self.path.display(), self.mode),
+        )]
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         if let Some(first) = make_all(&self.path, self.mode)? {
@@ -112,7 +115,10 @@ impl Action for WriteFile {
     fn calls(&self) -> Vec<Planned> {
         let name = self.path.display();
         vec![
-            Planned::new("openat", format!("{name}.new, O_WRONLY|O_CREAT|O_TRUNC, {:#05o}", self.mode)),
+            Planned::new(
+                "openat",
+                format!("{name}.new, O_WRONLY|O_CREAT|O_TRUNC, {:#05o}", self.mode),
+            ),
             Planned::new("write", format!("{name}.new ← {} bytes", self.text.len())),
             Planned::new("renameat2", format!("{name}.new → {name}")),
         ]
@@ -154,13 +160,20 @@ mod tests {
     fn what_was_made_is_taken_back_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let mut scene = Scene::new();
-        let make = |path: &str, own| MakeDirectory { path: dir.path().join(path), mode: 0o700, own };
+        let make = |path: &str, own| MakeDirectory {
+            path: dir.path().join(path),
+            mode: 0o700,
+            own,
+        };
         let (deep, there) = (make("a/b/c", false), make("a", true));
         deep.apply(&mut scene).unwrap();
         there.apply(&mut scene).unwrap();
         assert!(dir.path().join("a/b/c").is_dir());
         there.undo(&mut scene).unwrap();
-        assert!(dir.path().join("a").exists(), "it was there before this step");
+        assert!(
+            dir.path().join("a").exists(),
+            "it was there before this step"
+        );
         deep.undo(&mut scene).unwrap();
         assert!(!dir.path().join("a").exists());
         let own = make("x/y", true);

@@ -112,7 +112,10 @@ impl Terminal {
     /// Raw mode when stdin is a terminal and wanted.
     pub fn take(wanted: bool) -> Result<Terminal> {
         let raw = match wanted && std::io::stdin().is_terminal() {
-            true => Some(sys::tty::Raw::enter(std::io::stdin()).context("cannot set the terminal to raw mode")?),
+            true => Some(
+                sys::tty::Raw::enter(std::io::stdin())
+                    .context("cannot set the terminal to raw mode")?,
+            ),
             false => None,
         };
         Ok(Terminal { raw })
@@ -152,7 +155,10 @@ pub fn signals() -> Result<Signals> {
 pub fn attach(socket: &OwnedFd, options: &Options) -> Result<Attached> {
     let signals = signals()?;
     let terminal = Terminal::take(options.tty && options.input)?;
-    let mut wire = Wire { socket, waiting: Default::default() };
+    let mut wire = Wire {
+        socket,
+        waiting: Default::default(),
+    };
     poll::set_nonblocking(socket, true).context("cannot use the monitor's socket")?;
     if options.tty
         && let Some((rows, columns)) = window_size()
@@ -166,11 +172,23 @@ pub fn attach(socket: &OwnedFd, options: &Options) -> Result<Attached> {
     loop {
         let full = wire.waiting.len() > 16;
         let mut asked = vec![
-            Interest { fd: socket.as_fd(), read: true, write: !wire.waiting.is_empty() },
-            Interest { fd: signals.as_fd(), read: true, write: false },
+            Interest {
+                fd: socket.as_fd(),
+                read: true,
+                write: !wire.waiting.is_empty(),
+            },
+            Interest {
+                fd: signals.as_fd(),
+                read: true,
+                write: false,
+            },
         ];
         if input_open && !full {
-            asked.push(Interest { fd: stdin.as_fd(), read: true, write: false });
+            asked.push(Interest {
+                fd: stdin.as_fd(),
+                read: true,
+                write: false,
+            });
         }
         let ready = poll::poll(&asked, -1).context("cannot wait for the container")?;
         if ready[0].writable {
@@ -284,7 +302,14 @@ pub fn write_all(fd: BorrowedFd<'_>, mut data: &[u8]) -> bool {
         match poll::write_some(fd, data) {
             Ok(n) => data = &data[n..],
             Err(e) if e.errno == Errno::EAGAIN => {
-                let _ = poll::poll(&[Interest { fd, read: false, write: true }], -1); // then again
+                let _ = poll::poll(
+                    &[Interest {
+                        fd,
+                        read: false,
+                        write: true,
+                    }],
+                    -1,
+                ); // then again
             }
             Err(_) => return false,
         }

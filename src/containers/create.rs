@@ -9,10 +9,10 @@ use super::actions::{self, MakeDirectory, WriteFile};
 use super::config;
 use super::image::Image;
 use super::model::{Config, HostConfig};
+use super::names;
 use super::state::{self, Record};
 use super::store::{Container, Store};
 use super::time::Time;
-use super::names;
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{self, Plan, Scene, Stage, Step, Watch};
 use std::path::PathBuf;
@@ -47,8 +47,13 @@ pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
         }
     };
     check_taken(store, &name)?;
-    if wish.host_config.auto_remove && !matches!(wish.host_config.restart_policy.name.as_str(), "" | "no") {
-        return Err(Error::kind(Kind::Usage, "conflicting options: cannot specify both --restart and --rm"));
+    if wish.host_config.auto_remove
+        && !matches!(wish.host_config.restart_policy.name.as_str(), "" | "no")
+    {
+        return Err(Error::kind(
+            Kind::Usage,
+            "conflicting options: cannot specify both --restart and --rm",
+        ));
     }
     let config = config::merge(image.config.as_ref(), wish.config, wish.entrypoint)?;
     let (dir, run) = store.place(&id);
@@ -69,9 +74,14 @@ fn check_taken(store: &Store, name: &str) -> Result<()> {
     match store.id_of_name(name)? {
         Some(id) => Err(Error::kind(
             Kind::Conflict,
-            format!("conflict: the container name \"{name}\" is already in use by container {}", names::short(&id)),
+            format!(
+                "conflict: the container name \"{name}\" is already in use by container {}",
+                names::short(&id)
+            ),
         )
-        .hint(format!("`glassbox rm {name}` or `glassbox rename {name} NEW_NAME` frees it"))),
+        .hint(format!(
+            "`glassbox rm {name}` or `glassbox rename {name} NEW_NAME` frees it"
+        ))),
         None => Ok(()),
     }
 }
@@ -79,7 +89,11 @@ fn check_taken(store: &Store, name: &str) -> Result<()> {
 /// The steps of the creation.
 pub fn plan(container: &Container) -> Result<Plan> {
     let mut plan = Plan::default();
-    let make = MakeDirectory { path: container.dir.clone(), mode: 0o700, own: true };
+    let make = MakeDirectory {
+        path: container.dir.clone(),
+        mode: 0o700,
+        own: true,
+    };
     plan.push(Step::parent(
         Stage::Containers,
         "make-container",

@@ -63,7 +63,13 @@ pub fn exec(store: &Store, container: &Container, wish: &Wish) -> Result<Finishe
     let spec = lifecycle::spec(container)?;
     let process = process(store, container, &spec, wish)?;
     let (stdio, ours) = streams(wish)?;
-    let request = ExecRequest { init: status.pid, spec: &spec, process: &process, host: &host, stdio };
+    let request = ExecRequest {
+        init: status.pid,
+        spec: &spec,
+        process: &process,
+        host: &host,
+        stdio,
+    };
     let launched = runtime::exec(request, &mut (), &journal::Options::default())?;
     if wish.detach {
         return Ok(Finished::Detached);
@@ -72,15 +78,23 @@ pub fn exec(store: &Store, container: &Container, wish: &Wish) -> Result<Finishe
 }
 
 /// The process of the exec: the container's, changed by the wish.
-fn process(store: &Store, container: &Container, spec: &oci::Spec, wish: &Wish) -> Result<oci::Process> {
+fn process(
+    store: &Store,
+    container: &Container,
+    spec: &oci::Spec,
+    wish: &Wish,
+) -> Result<oci::Process> {
     let mut process = spec.process.clone().context("config.json has no process")?;
     let h = &container.record.host_config;
     process.args = wish.args.clone();
     process.terminal = wish.tty;
     process.console_size = None;
     if let Some((height, width)) = client::window_size().filter(|_| wish.tty) {
-        process.console_size =
-            Some(oci::ConsoleSize { height, width, ..oci::ConsoleSize::default() });
+        process.console_size = Some(oci::ConsoleSize {
+            height,
+            width,
+            ..oci::ConsoleSize::default()
+        });
     }
     if wish.tty && !process.env.iter().any(|e| e.starts_with("TERM=")) {
         process.env.push("TERM=xterm".into());
@@ -97,7 +111,13 @@ fn process(store: &Store, container: &Container, spec: &oci::Spec, wish: &Wish) 
             additional_gids: identity.additional_gids.clone(),
             ..oci::User::default()
         };
-        if !container.record.config.env.iter().any(|e| e.starts_with("HOME=")) {
+        if !container
+            .record
+            .config
+            .env
+            .iter()
+            .any(|e| e.starts_with("HOME="))
+        {
             set_env(&mut process.env, format!("HOME={}", identity.home));
         }
     }
@@ -108,7 +128,10 @@ fn process(store: &Store, container: &Container, spec: &oci::Spec, wish: &Wish) 
         if !wish.working_dir.starts_with('/') {
             return Err(Error::kind(
                 Kind::Usage,
-                format!("the working directory '{}' is invalid, it needs to be an absolute path", wish.working_dir),
+                format!(
+                    "the working directory '{}' is invalid, it needs to be an absolute path",
+                    wish.working_dir
+                ),
             ));
         }
         process.cwd = wish.working_dir.clone().into();
@@ -138,7 +161,10 @@ struct Ours {
 }
 
 fn streams(wish: &Wish) -> Result<(Stdio, Ours)> {
-    let mut ours = Ours { stdin: None, outputs: Vec::new() };
+    let mut ours = Ours {
+        stdin: None,
+        outputs: Vec::new(),
+    };
     if wish.tty {
         return Ok((Stdio::Terminal, ours));
     }
@@ -162,7 +188,14 @@ fn streams(wish: &Wish) -> Result<(Stdio, Ours)> {
         Ok(inner)
     };
     let (stdout, stderr) = (output(1)?, output(2)?);
-    Ok((Stdio::Fds { stdin, stdout, stderr }, ours))
+    Ok((
+        Stdio::Fds {
+            stdin,
+            stdout,
+            stderr,
+        },
+        ours,
+    ))
 }
 
 /// Passes bytes until the program ends.
@@ -181,15 +214,35 @@ fn relay(mut launched: Launched, mut ours: Ours, wish: &Wish) -> Result<Finished
     let stdin = std::io::stdin();
     loop {
         let mut asked = vec![
-            Interest { fd: launched.pidfd.as_fd(), read: true, write: false },
-            Interest { fd: signals.as_fd(), read: true, write: false },
+            Interest {
+                fd: launched.pidfd.as_fd(),
+                read: true,
+                write: false,
+            },
+            Interest {
+                fd: signals.as_fd(),
+                read: true,
+                write: false,
+            },
         ];
-        asked.extend(ours.outputs.iter().map(|(fd, _)| Interest { fd: fd.as_fd(), read: true, write: false }));
+        asked.extend(ours.outputs.iter().map(|(fd, _)| Interest {
+            fd: fd.as_fd(),
+            read: true,
+            write: false,
+        }));
         let after_outputs = asked.len();
-        asked.extend(ours.stdin.iter().map(|fd| Interest { fd: fd.as_fd(), read: false, write: !typed.is_empty() }));
+        asked.extend(ours.stdin.iter().map(|fd| Interest {
+            fd: fd.as_fd(),
+            read: false,
+            write: !typed.is_empty(),
+        }));
         let after_stdin = asked.len();
         if reading && typed.is_empty() {
-            asked.push(Interest { fd: stdin.as_fd(), read: true, write: false });
+            asked.push(Interest {
+                fd: stdin.as_fd(),
+                read: true,
+                write: false,
+            });
         }
         let ready = poll::poll(&asked, -1).context("cannot wait for the program")?;
         for i in (0..ours.outputs.len()).rev() {
@@ -216,16 +269,20 @@ fn relay(mut launched: Launched, mut ours: Ours, wish: &Wish) -> Result<Finished
                     if signal == libc::SIGCONT {
                         terminal.again();
                     }
-                    if let (Some((fd, _)), Some((rows, columns))) =
-                        (ours.outputs.first().filter(|_| wish.tty), client::window_size())
-                    {
+                    if let (Some((fd, _)), Some((rows, columns))) = (
+                        ours.outputs.first().filter(|_| wish.tty),
+                        client::window_size(),
+                    ) {
                         let _ = sys::tty::set_window_size(fd, rows, columns); // it may be ending
                     }
                 }
                 signal => drop(sys::process::pidfd_send_signal(&launched.pidfd, signal)),
             }
         }
-        if ready.get(after_stdin).is_some_and(|r| r.readable || r.hangup) {
+        if ready
+            .get(after_stdin)
+            .is_some_and(|r| r.readable || r.hangup)
+        {
             let mut buffer = [0u8; 16 * 1024];
             match poll::read(&stdin, &mut buffer) {
                 Ok(n @ 1..) if wish.tty => {
@@ -252,7 +309,11 @@ fn relay(mut launched: Launched, mut ours: Ours, wish: &Wish) -> Result<Finished
     let exit = sys::process::waitid(&launched.pidfd, 0).context("cannot wait for the program")?;
     for output in &ours.outputs {
         loop {
-            let asked = [Interest { fd: output.0.as_fd(), read: true, write: false }];
+            let asked = [Interest {
+                fd: output.0.as_fd(),
+                read: true,
+                write: false,
+            }];
             if !poll::poll(&asked, 0).is_ok_and(|r| r[0].readable) || !pass(output) {
                 break;
             }

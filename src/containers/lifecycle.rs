@@ -36,7 +36,12 @@ fn tell(container: &Container, word: &Message) -> Result<()> {
 
 /// The first process, by a descriptor that cannot mean another one. Errors: it does not run.
 pub fn init(container: &Container, status: &Status) -> Result<OwnedFd> {
-    let gone = || Error::kind(Kind::Conflict, format!("container {} is not running", container.name()));
+    let gone = || {
+        Error::kind(
+            Kind::Conflict,
+            format!("container {} is not running", container.name()),
+        )
+    };
     let pidfd = sys::process::pidfd_open(status.pid).map_err(|_| gone())?;
     match state::process_start(status.pid) {
         Some(start) if start == status.pid_start => Ok(pidfd),
@@ -96,7 +101,11 @@ pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) ->
     if status.phase == Phase::Paused {
         thaw(container)?;
     }
-    let ms = if timeout < 0 { -1 } else { timeout.saturating_mul(1000).min(i64::from(i32::MAX)) as i32 };
+    let ms = if timeout < 0 {
+        -1
+    } else {
+        timeout.saturating_mul(1000).min(i64::from(i32::MAX)) as i32
+    };
     if ended(container, &socket, ms)? {
         return Ok(());
     }
@@ -109,7 +118,11 @@ pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) ->
 
 /// Waits at most so long for the monitor's last word. True when the container has ended.
 fn ended(container: &Container, socket: &OwnedFd, timeout_ms: i32) -> Result<bool> {
-    let asked = [Interest { fd: socket.as_fd(), read: true, write: false }];
+    let asked = [Interest {
+        fd: socket.as_fd(),
+        read: true,
+        write: false,
+    }];
     if !poll::poll(&asked, timeout_ms).context("cannot wait")?[0].readable {
         return Ok(false);
     }
@@ -139,10 +152,17 @@ pub fn remove(container: &Container, force: bool) -> Result<()> {
     let status = reconcile::status(container)?;
     if status.phase.is_live() {
         if !force {
-            let what = if status.phase == Phase::Paused { "paused" } else { "running" };
+            let what = if status.phase == Phase::Paused {
+                "paused"
+            } else {
+                "running"
+            };
             return Err(Error::kind(
                 Kind::Conflict,
-                format!("cannot remove container \"{}\": container is {what}", container.name()),
+                format!(
+                    "cannot remove container \"{}\": container is {what}",
+                    container.name()
+                ),
             )
             .hint("stop the container before removing or force remove"));
         }
@@ -154,7 +174,10 @@ pub fn remove(container: &Container, force: bool) -> Result<()> {
     };
     let status = reconcile::repair(container)?;
     if status.phase.is_live() {
-        return Err(Error::kind(Kind::Conflict, format!("container {} was started again meanwhile", container.name())));
+        return Err(Error::kind(
+            Kind::Conflict,
+            format!("container {} was started again meanwhile", container.name()),
+        ));
     }
     reconcile::clear(container)?;
     remove::remove_directories(container)
@@ -167,7 +190,10 @@ pub fn rename(store: &Store, container: &Container, name: &str) -> Result<()> {
     if let Some(id) = store.id_of_name(name)? {
         return Err(Error::kind(
             Kind::Conflict,
-            format!("conflict: the container name \"{name}\" is already in use by container {}", names::short(&id)),
+            format!(
+                "conflict: the container name \"{name}\" is already in use by container {}",
+                names::short(&id)
+            ),
         ));
     }
     let _lock = container.lock()?;
@@ -180,11 +206,17 @@ pub fn rename(store: &Store, container: &Container, name: &str) -> Result<()> {
 /// The cgroup of a container that runs.
 pub fn cgroup(container: &Container) -> Result<Group> {
     let host = Host::detect()?;
-    let path = spec(container)?.linux.and_then(|l| l.cgroups_path).ok_or_else(|| {
-        Error::kind(Kind::Unsupported, format!("container {} has no cgroup", container.name()))
+    let path = spec(container)?
+        .linux
+        .and_then(|l| l.cgroups_path)
+        .ok_or_else(|| {
+            Error::kind(
+                Kind::Unsupported,
+                format!("container {} has no cgroup", container.name()),
+            )
             .hint("an ordinary user's container has one only where cgroup v2 delegates it")
             .topic("cgroups")
-    })?;
+        })?;
     Group::existing(&host.cgroups, &CgroupPath::parse(&path)?)
 }
 
@@ -192,7 +224,10 @@ pub fn cgroup(container: &Container) -> Result<Group> {
 pub fn pause(container: &Container) -> Result<()> {
     let status = reconcile::status(container)?;
     if status.phase == Phase::Paused {
-        return Err(Error::kind(Kind::Conflict, format!("container {} is already paused", container.name())));
+        return Err(Error::kind(
+            Kind::Conflict,
+            format!("container {} is already paused", container.name()),
+        ));
     }
     container.must_run(&status)?;
     group::freeze(&cgroup(container)?)?;
@@ -203,7 +238,10 @@ pub fn pause(container: &Container) -> Result<()> {
 pub fn unpause(container: &Container) -> Result<()> {
     let status = reconcile::status(container)?;
     if status.phase != Phase::Paused {
-        return Err(Error::kind(Kind::Conflict, format!("container {} is not paused", container.name())));
+        return Err(Error::kind(
+            Kind::Conflict,
+            format!("container {} is not paused", container.name()),
+        ));
     }
     thaw(container)?;
     settle(container, false)
@@ -216,7 +254,11 @@ fn thaw(container: &Container) -> Result<()> {
 /// Tells the monitor, and waits until it has written it down.
 fn settle(container: &Container, paused: bool) -> Result<()> {
     tell(container, &Message::Paused(paused))?;
-    let wanted = if paused { Phase::Paused } else { Phase::Running };
+    let wanted = if paused {
+        Phase::Paused
+    } else {
+        Phase::Running
+    };
     for _ in 0..200 {
         let phase = container.written_status()?.phase;
         if phase == wanted || !phase.is_live() {
@@ -224,5 +266,8 @@ fn settle(container: &Container, paused: bool) -> Result<()> {
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    Err(Error::new(format!("the monitor of container {} does not answer", container.name())))
+    Err(Error::new(format!(
+        "the monitor of container {} does not answer",
+        container.name()
+    )))
 }

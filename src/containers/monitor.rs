@@ -88,8 +88,13 @@ impl Monitor {
     ) -> Result<(Launched, Streams)> {
         sys::process::setsid().context("cannot begin a session")?;
         // Orphans of a container without a pid namespace of its own come here to be reaped.
-        sys::process::prctl("PR_SET_CHILD_SUBREAPER, 1", libc::PR_SET_CHILD_SUBREAPER, 1, 0)
-            .context("cannot become a subreaper")?;
+        sys::process::prctl(
+            "PR_SET_CHILD_SUBREAPER, 1",
+            libc::PR_SET_CHILD_SUBREAPER,
+            1,
+            0,
+        )
+        .context("cannot become a subreaper")?;
         sys::fs::chdir("/").context("cannot leave the working directory")?;
         self.lock = Some(store::lock(&self.container.dir.join("monitor.lock"))?);
         self.status = Status {
@@ -127,7 +132,11 @@ impl Monitor {
             host: &self.host,
             group: runtime::group_of(&self.spec, &self.host)?,
             stdio: match stdio {
-                Some((stdin, stdout, stderr)) => Stdio::Fds { stdin, stdout, stderr },
+                Some((stdin, stdout, stderr)) => Stdio::Fds {
+                    stdin,
+                    stdout,
+                    stderr,
+                },
                 None => Stdio::Terminal,
             },
         };
@@ -170,10 +179,19 @@ impl Monitor {
             for client in &mut clients {
                 client.say(&Message::Ended(self.status.exit_code));
             }
-            if self.status.finished_at.0.saturating_sub(self.status.started_at.0) / 1_000_000_000 >= GOOD_RUN {
+            if self
+                .status
+                .finished_at
+                .0
+                .saturating_sub(self.status.started_at.0)
+                / 1_000_000_000
+                >= GOOD_RUN
+            {
                 pause = 100;
             }
-            streams.pause(pause, listener.as_ref(), &mut clients, &mut |word| self.hear(word));
+            streams.pause(pause, listener.as_ref(), &mut clients, &mut |word| {
+                self.hear(word)
+            });
             pause = (pause * 2).min(60_000);
             if self.status.stopped {
                 self.status.phase = Phase::Exited;
@@ -300,6 +318,8 @@ fn oom_killed(spec: &Spec, host: &Host) -> bool {
     group
         .as_ref()
         .and_then(|g| g.dir_of("memory"))
-        .and_then(|d| count(&d.dir, "memory.events").or_else(|| count(&d.dir, "memory.oom_control")))
+        .and_then(|d| {
+            count(&d.dir, "memory.events").or_else(|| count(&d.dir, "memory.oom_control"))
+        })
         .is_some_and(|n| n > 0)
 }

@@ -74,25 +74,67 @@ pub fn prepare(
 fn own_steps(container: &Container, spec: &oci::Spec, plan: &mut Plan) -> Result<()> {
     let stage = Stage::Containers;
     let dirs = [
-        ("upper", 0o755, "What the container changes in its root file system goes here."),
-        ("work", 0o700, "Overlayfs prepares its changes here before it moves them to upper."),
-        ("rootfs", 0o755, "An empty directory: the root will be mounted on it, where only the container sees it."),
+        (
+            "upper",
+            0o755,
+            "What the container changes in its root file system goes here.",
+        ),
+        (
+            "work",
+            0o700,
+            "Overlayfs prepares its changes here before it moves them to upper.",
+        ),
+        (
+            "rootfs",
+            0o755,
+            "An empty directory: the root will be mounted on it, where only the container sees it.",
+        ),
     ];
     let mut steps = Vec::new();
     for (name, mode, why) in dirs {
-        let make = MakeDirectory { path: container.dir.join(name), mode, own: true };
+        let make = MakeDirectory {
+            path: container.dir.join(name),
+            mode,
+            own: true,
+        };
         steps.push(Step::parent(stage, format!("make-{name}"), why, make));
     }
-    let make = MakeDirectory { path: container.run.clone(), mode: 0o700, own: true };
-    steps.push(Step::parent(stage, "make-run", "The socket by which `attach` and `wait` reach the monitor lives here.", make));
-    let hostname = spec.hostname.clone().unwrap_or_else(|| read_trimmed("/proc/sys/kernel/hostname"));
+    let make = MakeDirectory {
+        path: container.run.clone(),
+        mode: 0o700,
+        own: true,
+    };
+    steps.push(Step::parent(
+        stage,
+        "make-run",
+        "The socket by which `attach` and `wait` reach the monitor lives here.",
+        make,
+    ));
+    let hostname = spec
+        .hostname
+        .clone()
+        .unwrap_or_else(|| read_trimmed("/proc/sys/kernel/hostname"));
     let files = [
-        ("hostname", format!("{hostname}\n"), "The name of the container, for programs that read the file."),
-        ("hosts", hosts(container, &hostname), "Names that need no name server: its own, and those of --add-host."),
+        (
+            "hostname",
+            format!("{hostname}\n"),
+            "The name of the container, for programs that read the file.",
+        ),
+        (
+            "hosts",
+            hosts(container, &hostname),
+            "Names that need no name server: its own, and those of --add-host.",
+        ),
         ("resolv.conf", resolv_conf(), "Where names are asked for."),
     ];
     for (name, text, why) in files {
-        let write = WriteFile { path: container.dir.join(name), text, mode: 0o644, durable: false, own: true };
+        let write = WriteFile {
+            path: container.dir.join(name),
+            text,
+            mode: 0o644,
+            durable: false,
+            own: true,
+        };
         steps.push(Step::parent(stage, format!("write-{name}"), why, write));
     }
     let write = WriteFile {
@@ -134,7 +176,10 @@ fn resolv_conf() -> String {
 }
 
 fn read_trimmed(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap_or_default().trim().to_string()
+    std::fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_string()
 }
 
 /// Resolves `-v` and `--mount` to paths on this host, and plans the directories that are missing.
@@ -143,18 +188,35 @@ fn bindings(store: &Store, container: &Container, plan: &mut Plan) -> Result<Vec
     let mut list = Vec::new();
     let mut make = |path: &Path, why: &'static str| {
         if !path.exists() {
-            let make = MakeDirectory { path: path.to_path_buf(), mode: 0o755, own: false };
-            plan.push(Step::parent(Stage::Containers, format!("make-{}", path.display()), why, make));
+            let make = MakeDirectory {
+                path: path.to_path_buf(),
+                mode: 0o755,
+                own: false,
+            };
+            plan.push(Step::parent(
+                Stage::Containers,
+                format!("make-{}", path.display()),
+                why,
+                make,
+            ));
         }
     };
     let volume = |name: &str| store.paths().volumes().join(name).join("_data");
-    let anonymous = |at: &str| container.dir.join("volumes").join(at.trim_matches('/').replace('/', "-"));
+    let anonymous = |at: &str| {
+        container
+            .dir
+            .join("volumes")
+            .join(at.trim_matches('/').replace('/', "-"))
+    };
     for text in &h.binds {
         let bind = flags::bind(text)?;
         let source = match &bind.source {
             Some(path) if path.starts_with('/') => {
                 let path = PathBuf::from(path);
-                make(&path, "The source of -v does not exist: docker's rule is to make it, a directory.");
+                make(
+                    &path,
+                    "The source of -v does not exist: docker's rule is to make it, a directory.",
+                );
                 path
             }
             Some(name) => {
@@ -215,7 +277,11 @@ fn bindings(store: &Store, container: &Container, plan: &mut Plan) -> Result<Vec
 fn joins(store: &Store, container: &Container) -> Result<BTreeMap<&'static str, PathBuf>> {
     let h = &container.record.host_config;
     let mut joins = BTreeMap::new();
-    for (name, mode) in [("net", &h.network_mode), ("pid", &h.pid_mode), ("ipc", &h.ipc_mode)] {
+    for (name, mode) in [
+        ("net", &h.network_mode),
+        ("pid", &h.pid_mode),
+        ("ipc", &h.ipc_mode),
+    ] {
         let Some(target) = mode.strip_prefix("container:") else {
             continue;
         };
@@ -225,7 +291,10 @@ fn joins(store: &Store, container: &Container) -> Result<BTreeMap<&'static str, 
         if status.phase != Phase::Running {
             other.must_run(&status).with_context(what)?;
         }
-        joins.insert(name, PathBuf::from(format!("/proc/{}/ns/{name}", status.pid)));
+        joins.insert(
+            name,
+            PathBuf::from(format!("/proc/{}/ns/{name}", status.pid)),
+        );
     }
     Ok(joins)
 }
@@ -235,7 +304,12 @@ fn devices(container: &Container, host: &Host) -> Result<Vec<(oci::Device, Strin
     let h = &container.record.host_config;
     let mut list = Vec::new();
     for mapping in &h.devices {
-        let what = || format!("error gathering device information while adding custom device \"{}\"", mapping.path_on_host);
+        let what = || {
+            format!(
+                "error gathering device information while adding custom device \"{}\"",
+                mapping.path_on_host
+            )
+        };
         let meta = std::fs::metadata(&mapping.path_on_host).with_context(what)?;
         if meta.is_dir() {
             let mut found = Vec::new();
@@ -249,8 +323,11 @@ fn devices(container: &Container, host: &Host) -> Result<Vec<(oci::Device, Strin
             }
             continue;
         }
-        let device = device(Path::new(&mapping.path_on_host), Path::new(&mapping.path_in_container))
-            .ok_or_else(|| Error::kind(Kind::Usage, "not a device node").context(what()))?;
+        let device = device(
+            Path::new(&mapping.path_on_host),
+            Path::new(&mapping.path_in_container),
+        )
+        .ok_or_else(|| Error::kind(Kind::Usage, "not a device node").context(what()))?;
         list.push((device, mapping.cgroup_permissions.clone()));
     }
     if h.privileged && !host.rootless {
@@ -328,9 +405,9 @@ pub(super) fn known_caps(host: &Host) -> Vec<String> {
 }
 
 fn has_swap_limit(host: &Host) -> bool {
-    host.cgroups.of("memory").is_none_or(|h| {
-        h.v2 || h.mount.join("memory.memsw.limit_in_bytes").exists()
-    })
+    host.cgroups
+        .of("memory")
+        .is_none_or(|h| h.v2 || h.mount.join("memory.memsw.limit_in_bytes").exists())
 }
 
 fn seccomp(container: &Container) -> Result<Option<oci::Seccomp>> {
@@ -367,10 +444,7 @@ fn id_maps(
         crate::namespaces::subordinate_ranges(&text, &names)
     };
     let (uids, gids) = (ranges("/etc/subuid"), ranges("/etc/subgid"));
-    let both = !uids.is_empty()
-        && !gids.is_empty()
-        && in_path("newuidmap")
-        && in_path("newgidmap");
+    let both = !uids.is_empty() && !gids.is_empty() && in_path("newuidmap") && in_path("newgidmap");
     let map = |own: u32, ranges: &[(u32, u32)]| {
         let entry = |container_id, host_id, size| oci::IdMapping {
             container_id,

@@ -101,7 +101,8 @@ fn save_output(container: &Container, pid: i32) -> Result<()> {
     let mut log = Writer::open(&container.log(), limits)?;
     for (fd, stream) in [(1, Stream::Stdout), (2, Stream::Stderr)] {
         let path = format!("/proc/{pid}/fd/{fd}");
-        let is_pipe = std::fs::read_link(&path).is_ok_and(|l| l.to_string_lossy().starts_with("pipe:"));
+        let is_pipe =
+            std::fs::read_link(&path).is_ok_and(|l| l.to_string_lossy().starts_with("pipe:"));
         if !is_pipe {
             continue;
         }

@@ -19,9 +19,9 @@
 use super::attach::{Message, Wants};
 use super::monitor::Monitor;
 use super::prepare::Prepared;
+use super::reconcile;
 use super::state::Phase;
 use super::store::Container;
-use super::reconcile;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{self, Event, Watch};
@@ -93,7 +93,15 @@ pub fn start(
         Cloned::Child => {
             // A process of its own from here on: it must never return into the caller's code.
             drop((ours, lock));
-            Monitor::run(container.clone(), prepared, host.clone(), theirs, wants, watch, options)
+            Monitor::run(
+                container.clone(),
+                prepared,
+                host.clone(),
+                theirs,
+                wants,
+                watch,
+                options,
+            )
         }
         Cloned::Parent { pidfd, .. } => {
             drop(theirs);
@@ -102,7 +110,11 @@ pub fn start(
             let result = hear(container, &ours);
             drop(lock);
             let pid = result?;
-            Ok(Started { pid, socket: ours, monitor: pidfd })
+            Ok(Started {
+                pid,
+                socket: ours,
+                monitor: pidfd,
+            })
         }
     }
 }

@@ -36,7 +36,12 @@ impl Client {
     /// A client on this socket.
     pub fn new(socket: OwnedFd, wants: Wants) -> Client {
         let gone = poll::set_nonblocking(&socket, true).is_err();
-        Client { socket, wants, queue: VecDeque::new(), gone }
+        Client {
+            socket,
+            wants,
+            queue: VecDeque::new(),
+            gone,
+        }
     }
 
     /// Sends a message, now or when the client takes it.
@@ -180,12 +185,21 @@ impl Streams {
     ) {
         let until = Instant::now() + Duration::from_millis(ms);
         let mut stop = false;
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|_| !stop) {
+        while let Some(left) = until
+            .checked_duration_since(Instant::now())
+            .filter(|_| !stop)
+        {
             let mut hear = |message: &Message| {
                 stop |= *message == Message::UserStop;
                 word(message);
             };
-            self.turn(None, listener, clients, &mut hear, left.as_millis() as i32 + 1);
+            self.turn(
+                None,
+                listener,
+                clients,
+                &mut hear,
+                left.as_millis() as i32 + 1,
+            );
         }
     }
 
@@ -198,15 +212,26 @@ impl Streams {
         word: &mut dyn FnMut(&Message),
         wait: i32,
     ) -> bool {
-        let slow = clients.iter().any(|c| c.wants.output && !c.queue.is_empty());
+        let slow = clients
+            .iter()
+            .any(|c| c.wants.output && !c.queue.is_empty());
         let full = self.waiting.len() >= INPUT_ROOM;
         let interest = |fd, read, write| Interest { fd, read, write };
         let mut asked = Vec::new();
         // Index by kind, in the order below: pidfd, listener, input, outputs, clients.
         asked.extend(pidfd.map(|fd| interest(fd.as_fd(), true, false)));
         asked.extend(listener.map(|fd| interest(fd.as_fd(), true, false)));
-        asked.extend(self.input.iter().map(|fd| interest(fd.as_fd(), false, !self.waiting.is_empty())));
-        asked.extend(self.outputs.iter().filter(|_| !slow).map(|(fd, _)| interest(fd.as_fd(), true, false)));
+        asked.extend(
+            self.input
+                .iter()
+                .map(|fd| interest(fd.as_fd(), false, !self.waiting.is_empty())),
+        );
+        asked.extend(
+            self.outputs
+                .iter()
+                .filter(|_| !slow)
+                .map(|(fd, _)| interest(fd.as_fd(), true, false)),
+        );
         asked.extend(clients.iter().map(|c| {
             let hold = full && c.wants.input;
             interest(c.socket.as_fd(), !hold, !c.queue.is_empty())
@@ -224,12 +249,20 @@ impl Streams {
         let mut ready = ready.into_iter();
         let ended = pidfd.is_some() && ready.next().is_some_and(|r| r.readable);
         let incoming = listener.is_some() && ready.next().is_some_and(|r| r.readable);
-        let input = if self.input.is_some() { ready.next() } else { None };
+        let input = if self.input.is_some() {
+            ready.next()
+        } else {
+            None
+        };
         if input.is_some_and(|r| r.writable || r.hangup) {
             self.write_input(input.is_some_and(|r| r.hangup));
         }
         if !slow {
-            let states: Vec<Ready> = self.outputs.iter().map(|_| ready.next().unwrap_or_default()).collect();
+            let states: Vec<Ready> = self
+                .outputs
+                .iter()
+                .map(|_| ready.next().unwrap_or_default())
+                .collect();
             for (i, state) in states.iter().enumerate().rev() {
                 if (state.readable || state.hangup) && !self.pass_output(i, clients) {
                     self.outputs.remove(i);
@@ -265,7 +298,9 @@ impl Streams {
             match message {
                 Message::Attach(wants) => client.wants = wants,
                 Message::Input(bytes) if client.wants.input => self.waiting.extend(bytes),
-                Message::EndOfInput if client.wants.input && !self.terminal => self.close_input = true,
+                Message::EndOfInput if client.wants.input && !self.terminal => {
+                    self.close_input = true
+                }
                 Message::Resize(rows, columns) => {
                     if let Some((master, _)) = self.outputs.first().filter(|_| self.terminal) {
                         let _ = sys::tty::set_window_size(master, rows, columns); // it may be gone
@@ -309,13 +344,18 @@ impl Streams {
                 {
                     self.log = None;
                     let text = format!("the log cannot be written any more: {e:#}");
-                    clients.iter_mut().for_each(|c| c.say(&Message::Trouble(text.clone())));
+                    clients
+                        .iter_mut()
+                        .for_each(|c| c.say(&Message::Trouble(text.clone())));
                 }
                 let message = match stream {
                     Stream::Stdout => Message::Stdout(buffer[..n].to_vec()),
                     Stream::Stderr => Message::Stderr(buffer[..n].to_vec()),
                 };
-                clients.iter_mut().filter(|c| c.wants.output).for_each(|c| c.say(&message));
+                clients
+                    .iter_mut()
+                    .filter(|c| c.wants.output)
+                    .for_each(|c| c.say(&message));
                 true
             }
             Err(e) => e.errno == Errno::EAGAIN,
@@ -327,7 +367,11 @@ impl Streams {
         for i in (0..self.outputs.len()).rev() {
             loop {
                 let (fd, _) = &self.outputs[i];
-                let asked = [Interest { fd: fd.as_fd(), read: true, write: false }];
+                let asked = [Interest {
+                    fd: fd.as_fd(),
+                    read: true,
+                    write: false,
+                }];
                 let more = poll::poll(&asked, 0).is_ok_and(|r| r[0].readable);
                 if !more || !self.pass_output(i, clients) {
                     break;
@@ -351,7 +395,11 @@ pub fn drain(clients: &mut Vec<Client>) {
         }
         let asked: Vec<Interest<'_>> = clients
             .iter()
-            .map(|c| Interest { fd: c.socket.as_fd(), read: false, write: true })
+            .map(|c| Interest {
+                fd: c.socket.as_fd(),
+                read: false,
+                write: true,
+            })
             .collect();
         match poll::poll(&asked, 60_000) {
             Ok(ready) if ready.iter().any(|r| r.writable || r.hangup) => {}
