@@ -54,13 +54,23 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "SIGNAL", help_heading = "Program")]
     pub stop_signal: Option<String>,
     /// Seconds that `stop` waits before it kills
-    #[arg(long, value_name = "SECONDS", help_heading = "Program", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        help_heading = "Program",
+        allow_hyphen_values = true
+    )]
     pub stop_timeout: Option<i64>,
     /// When to start it again: no, on-failure[:N], always, unless-stopped
     #[arg(long, value_name = "POLICY", help_heading = "Program")]
     pub restart: Option<String>,
     /// Mount a directory of the host, or a named volume
-    #[arg(short, long, value_name = "[SOURCE:]TARGET[:ro]", help_heading = "Files")]
+    #[arg(
+        short,
+        long,
+        value_name = "[SOURCE:]TARGET[:ro]",
+        help_heading = "Files"
+    )]
     pub volume: Vec<String>,
     /// Mount something: type=bind|volume|tmpfs,source=…,target=…[,readonly]
     #[arg(long, value_name = "KEY=VALUE,…", help_heading = "Files")]
@@ -81,7 +91,12 @@ pub struct ContainerFlags {
     #[arg(short, long, value_name = "SIZE", help_heading = "Limits")]
     pub memory: Option<String>,
     /// Limit of memory and swap together (-1: no limit of swap)
-    #[arg(long, value_name = "SIZE", help_heading = "Limits", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        help_heading = "Limits",
+        allow_hyphen_values = true
+    )]
     pub memory_swap: Option<String>,
     /// Memory that is left to it when the host runs short
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
@@ -96,7 +111,12 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub cpu_period: Option<u64>,
     /// CPU time in a period in microseconds
-    #[arg(long, value_name = "N", help_heading = "Limits", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        allow_hyphen_values = true
+    )]
     pub cpu_quota: Option<i64>,
     /// CPUs that it may use, as 0-2,5
     #[arg(long, value_name = "LIST", help_heading = "Limits")]
@@ -105,13 +125,23 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "LIST", help_heading = "Limits")]
     pub cpuset_mems: Option<String>,
     /// Number of processes and threads (-1: no limit)
-    #[arg(long, value_name = "N", help_heading = "Limits", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        allow_hyphen_values = true
+    )]
     pub pids_limit: Option<i64>,
     /// Resource limit of each process, as nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Limits")]
     pub ulimit: Vec<String>,
     /// How readily the kernel kills it when memory runs out (-1000 to 1000)
-    #[arg(long, value_name = "N", help_heading = "Limits", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        allow_hyphen_values = true
+    )]
     pub oom_score_adj: Option<i32>,
     /// Make its cgroup below this one
     #[arg(long, value_name = "PATH", help_heading = "Limits")]
@@ -138,7 +168,12 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Namespaces")]
     pub sysctl: Vec<String>,
     /// Network: none (loopback only; the default), host, or container:NAME
-    #[arg(long, visible_alias = "net", value_name = "MODE", help_heading = "Namespaces")]
+    #[arg(
+        long,
+        visible_alias = "net",
+        value_name = "MODE",
+        help_heading = "Namespaces"
+    )]
     pub network: Option<String>,
     /// Process ids: host or container:NAME
     #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
@@ -213,7 +248,9 @@ fn pairs(list: impl IntoIterator<Item = String>) -> Result<BTreeMap<String, Stri
         .map(|text| {
             let (key, value) = text.split_once('=').unwrap_or((&text, ""));
             match key.is_empty() {
-                true => Err(usage(format!("invalid argument {text:?}: the name is empty"))),
+                true => Err(usage(format!(
+                    "invalid argument {text:?}: the name is empty"
+                ))),
                 false => Ok((key.to_string(), value.to_string())),
             }
         })
@@ -230,7 +267,10 @@ impl ContainerFlags {
         match &self.platform {
             Some(wanted) if !image.platform.starts_with(wanted.as_str()) => Err(Error::kind(
                 Kind::NotFound,
-                format!("image {} is for {}, not for {wanted}", self.image[0], image.platform),
+                format!(
+                    "image {} is for {}, not for {wanted}",
+                    self.image[0], image.platform
+                ),
             )),
             _ => Ok(image),
         }
@@ -252,7 +292,9 @@ impl ContainerFlags {
                 None => "json-file".into(),
                 Some(driver @ ("json-file" | "local" | "none")) => driver.into(),
                 Some(other) => {
-                    return Err(usage(format!("unknown log driver: {other}")).hint("json-file or none"));
+                    return Err(
+                        usage(format!("unknown log driver: {other}")).hint("json-file or none")
+                    );
                 }
             },
             config: pairs(self.log_opt.clone())?,
@@ -300,7 +342,11 @@ impl ContainerFlags {
             devices: all(&self.device, flags::device)?,
             device_cgroup_rules: self.device_cgroup_rule.clone(),
             log_config: log,
-            container_id_file: self.cidfile.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
+            container_id_file: self
+                .cidfile
+                .as_ref()
+                .map(|p| p.display().to_string())
+                .unwrap_or_default(),
         };
         let config = Config {
             hostname: text(&self.hostname),
@@ -365,7 +411,9 @@ impl ContainerFlags {
                 let (target, options) = text.split_once(':').unwrap_or((text, ""));
                 match target.starts_with('/') {
                     true => Ok((target.to_string(), options.to_string())),
-                    false => Err(usage(format!("invalid tmpfs {text:?}: the target must be an absolute path"))),
+                    false => Err(usage(format!(
+                        "invalid tmpfs {text:?}: the target must be an absolute path"
+                    ))),
                 }
             })
             .collect()
@@ -386,7 +434,10 @@ impl ContainerFlags {
         match &self.cidfile {
             Some(path) if path.exists() => Err(Error::kind(
                 Kind::Conflict,
-                format!("container ID file found, make sure the other container isn't running or delete {}", path.display()),
+                format!(
+                    "container ID file found, make sure the other container isn't running or delete {}",
+                    path.display()
+                ),
             )),
             _ => Ok(()),
         }

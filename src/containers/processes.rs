@@ -64,14 +64,24 @@ fn read(pid: i32) -> Option<Process> {
     let file = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
     let status = file("status")?;
     let field = |name: &str| {
-        status.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim().to_string())
+        status
+            .lines()
+            .find_map(|l| l.strip_prefix(name))
+            .map(|v| v.trim().to_string())
     };
     let stat = file("stat")?;
     let after_name: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
-    let ticks = |i: usize| after_name.get(i).and_then(|t| t.parse::<u64>().ok()).unwrap_or(0);
+    let ticks = |i: usize| {
+        after_name
+            .get(i)
+            .and_then(|t| t.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let arguments = arguments.split(|b| *b == 0).filter(|a| !a.is_empty());
-    let command: Vec<String> = arguments.map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+    let command: Vec<String> = arguments
+        .map(|a| String::from_utf8_lossy(a).into_owned())
+        .collect();
     Some(Process {
         user: field("Uid:")?.split_whitespace().next()?.to_string(),
         pid,
@@ -95,7 +105,10 @@ mod tests {
     #[test]
     fn this_process_is_read() {
         let p = super::read(std::process::id() as i32).unwrap();
-        assert!(p.rss_kib > 0 && p.inside.is_some() && p.command.contains("glassbox"), "{p:?}");
+        assert!(
+            p.rss_kib > 0 && p.inside.is_some() && p.command.contains("glassbox"),
+            "{p:?}"
+        );
         assert!(super::in_pid_namespace(p.pid).contains(&p.pid));
     }
 }
