@@ -17,6 +17,7 @@
 pub mod cgroup;
 mod held;
 mod leak;
+pub mod namespaces;
 mod run;
 pub mod source;
 

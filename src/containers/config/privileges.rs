@@ -10,7 +10,8 @@ use super::Input;
 use crate::error::{Context, Error, Kind, Result};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::docker_json::{self, Environment};
-use crate::security::seccomp::{names, profile};
+use crate::security::seccomp::names::native;
+use crate::security::seccomp::profile::docker_default;
 use crate::spec::runtime as oci;
 
 /// The capabilities of every container that asks for nothing else: enough for a distribution's
@@ -92,7 +93,7 @@ pub fn capabilities(input: &Input<'_>, warnings: &mut Vec<String>) -> Result<oci
         list.iter()
             .map(|text| {
                 let name = flags::capability(text);
-                let fits = name == "ALL" || known.contains(&name);
+                let fits = name == "ALL" || known.iter().any(|k| *k == name);
                 fits.then_some(name).ok_or_else(|| {
                     Error::kind(Kind::Usage, format!("unknown capability: {text:?}"))
                         .hint("capabilities(7) lists them; ALL means every one")
@@ -141,10 +142,10 @@ pub fn seccomp(
     options: &SecurityOptions,
     capabilities: Option<&oci::Capabilities>,
 ) -> Result<Option<oci::Seccomp>> {
-    let bounding = capabilities.map_or(&[][..], |c| &c.bounding);
+    let granted = capabilities.map(|c| c.bounding.clone()).unwrap_or_default();
     let environment = Environment {
-        caps: CapSet::parse(bounding)?,
-        arch: names::native(),
+        caps: CapSet::parse(&granted)?,
+        arch: native(),
         kernel: input.host.version,
     };
     match options.seccomp.as_deref() {
@@ -157,10 +158,9 @@ pub fn seccomp(
             ))),
         },
         None if input.record.host_config.privileged => Ok(None),
-        None => Ok(Some(profile::docker_default(
-            environment.caps,
-            environment.arch,
-            environment.kernel,
-        ))),
+        None => {
+            let Environment { caps, arch, kernel } = environment;
+            Ok(Some(docker_default(caps, arch, kernel)))
+        }
     }
 }
