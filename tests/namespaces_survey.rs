@@ -225,6 +225,14 @@ fn a_pinned_namespace_lives_without_a_process() {
     needs!("root");
     let root = TempRoot::new("pin");
     let _leaks = LeakCheck::new(&root);
+    // Dropped before the root, so that a failing test leaves no mount either.
+    struct Unpin(std::path::PathBuf);
+    impl Drop for Unpin {
+        fn drop(&mut self) {
+            let _ = glassbox::namespaces::unpin(&self.0);
+        }
+    }
+    let _unpin = Unpin(root.join("a pin"));
     let held = Held::new(&["--uts", "--hostname", "pinned"]);
     let (id, pid) = (held.namespace_id("uts"), held.pid.to_string());
     let pin = root.join("a pin");
