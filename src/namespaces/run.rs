@@ -122,6 +122,7 @@ impl RunRequest {
 
     /// Whether a second process is needed: only the child of a process can be in a new pid
     /// namespace, and only somebody outside can write more than the caller's own id.
+    // ANCHOR: fork-or-not
     pub fn forks(&self, caller: &Caller) -> bool {
         let own = |maps: &[IdMap], id: u32| match maps {
             [] => true,
@@ -132,6 +133,7 @@ impl RunRequest {
             || !own(&self.uid_map, caller.uid)
             || !own(&self.gid_map, caller.gid)
     }
+    // ANCHOR_END: fork-or-not
 
     /// The plan. Errors: no command, a bad map, or options that contradict each other.
     pub fn plan(&self, caller: &Caller) -> Result<Plan> {
