@@ -17,6 +17,7 @@
 mod leak;
 mod run;
 pub mod source;
+pub mod strace;
 
 use std::io::Write;
 
