@@ -7,10 +7,10 @@
 
 use super::super::flags;
 use super::Input;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::docker_json::{self, Environment};
-use crate::security::seccomp::names;
+use crate::security::seccomp::names::native;
 use crate::security::seccomp::profile::docker_default;
 use crate::spec::runtime as oci;
 
@@ -136,32 +136,31 @@ pub fn capabilities(input: &Input<'_>, warnings: &mut Vec<String>) -> Result<oci
     })
 }
 
-/// `linux.seccomp`: the default filter, the user's, or none. Which calls pass depends on what the
-/// container may do, so a capability that was added brings its system calls along.
-/// Errors: the profile cannot be understood.
+/// `linux.seccomp`: the default filter, the user's, or none.
 pub fn seccomp(
     input: &Input<'_>,
     options: &SecurityOptions,
     capabilities: Option<&oci::Capabilities>,
 ) -> Result<Option<oci::Seccomp>> {
-    let none = oci::Capabilities::default();
+    let granted = capabilities.map(|c| c.bounding.clone()).unwrap_or_default();
     let environment = Environment {
-        caps: CapSet::parse(&capabilities.unwrap_or(&none).bounding)?,
-        arch: names::native(),
+        caps: CapSet::parse(&granted)?,
+        arch: native(),
         kernel: input.host.version,
     };
-    match (options.seccomp.as_deref(), &input.seccomp) {
-        (Some("unconfined"), _) => Ok(None),
-        (Some(path), Some(text)) => docker_json::parse(text, &environment)
-            .map_err(|e| e.context(format!("cannot use the seccomp profile {path}"))),
-        (Some(path), None) => Err(Error::new(format!(
-            "the seccomp profile {path} was not read"
-        ))),
-        (None, _) if input.record.host_config.privileged => Ok(None),
-        (None, _) => Ok(Some(docker_default(
-            environment.caps,
-            environment.arch,
-            environment.kernel,
-        ))),
+    match options.seccomp.as_deref() {
+        Some("unconfined") => Ok(None),
+        Some(path) => match &input.seccomp {
+            Some(text) => docker_json::parse(text, &environment)
+                .with_context(|| format!("cannot use the seccomp profile {path}")),
+            None => Err(Error::new(format!(
+                "the seccomp profile {path} was not read"
+            ))),
+        },
+        None if input.record.host_config.privileged => Ok(None),
+        None => {
+            let Environment { caps, arch, kernel } = environment;
+            Ok(Some(docker_default(caps, arch, kernel)))
+        }
     }
 }
