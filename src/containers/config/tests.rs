@@ -72,10 +72,9 @@ fn error(host_config: HostConfig) -> String {
 #[test]
 fn the_default_document() {
     let mut spec = built(HostConfig::default()).spec;
-    // The filter has tests of its own; here it only has to be there.
+    // The filter has its own tests and its own snapshot.
     let filter = spec.linux.as_mut().unwrap().seccomp.take();
-    let rules = filter.expect("the default filter").syscalls;
-    assert!(rules.iter().any(|r| r.names.contains(&"read".to_string())));
+    assert!(filter.is_some_and(|f| f.syscalls.len() > 3));
     insta::assert_json_snapshot!("default", spec);
 }
 
