@@ -197,7 +197,14 @@ fn inherit_cpuset(above: &Path, group: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let of = |dir: &Path| std::fs::read_to_string(dir.join(file)).unwrap_or_default();
         if of(group).trim().is_empty() {
-            let parents = of(above);
+            let mut parents = of(above);
+            // Somebody else has made the group above this very moment and not filled it yet.
+            if parents.trim().is_empty()
+                && let Some(higher) = above.parent().filter(|h| h.join(file).exists())
+            {
+                inherit_cpuset(higher, above)?;
+                parents = of(above);
+            }
             sys::fs::write_file(group.join(file), parents.trim())
                 .with_context(|| format!("cannot give {} the {file} above it", group.display()))?;
         }
