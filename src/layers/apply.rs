@@ -54,9 +54,17 @@ pub fn apply_layer(
     directory: &Path,
     target: Target,
 ) -> Result<Decoded> {
-    let (_, decoded) =
-        compression::decode(input, limit, |stream| apply(stream, directory, target))?;
-    Ok(decoded)
+    apply_counting(input, limit, directory, target).map(|(_, decoded)| decoded)
+}
+
+/// The same, and says what was left out.
+pub fn apply_counting(
+    input: impl std::io::Read + Send,
+    limit: u64,
+    directory: &Path,
+    target: Target,
+) -> Result<(LeftOut, Decoded)> {
+    compression::decode(input, limit, |stream| apply(stream, directory, target))
 }
 
 /// Applies an uncompressed layer.
