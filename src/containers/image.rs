@@ -8,6 +8,7 @@
 use super::paths::Paths;
 use super::state::Record;
 use crate::error::{Context, Error, Kind, Result};
+use crate::images::Store;
 use crate::spec::image;
 use std::path::{Path, PathBuf};
 
@@ -26,8 +27,23 @@ pub struct Image {
 
 /// Finds an image by name, and unpacks its layers if that has not been done yet. Errors: docker's
 /// words for an image that is not there, with what brings it.
-pub fn find(_paths: &Paths, name: &str) -> Result<Image> {
-    Err(missing(name))
+pub fn find(paths: &Paths, name: &str) -> Result<Image> {
+    let store = Store::open(&paths.root)?;
+    let image = store.find(name)?;
+    let mut lowers = store.lowers(&image)?;
+    lowers.reverse();
+    let platform = image::Platform {
+        architecture: image.config.architecture.clone(),
+        os: image.config.os.clone(),
+        variant: image.config.variant.clone(),
+        ..image::Platform::default()
+    };
+    Ok(Image {
+        id: image.id.to_string(),
+        config: image.config.config,
+        lowers,
+        platform: platform.to_string(),
+    })
 }
 
 /// A directory as the only layer.
@@ -55,11 +71,4 @@ pub fn of_record(paths: &Paths, record: &Record) -> Result<Image> {
         None => find(paths, &record.image_id)
             .with_context(|| format!("the image of container {} is gone", record.name)),
     }
-}
-
-fn missing(name: &str) -> Error {
-    Error::kind(Kind::NotFound, format!("no such image: {name}")).hint(
-        "`glassbox image load`, `image import` or `image from-host` brings one in; \
-         `lab` is always there",
-    )
 }

@@ -51,7 +51,7 @@ impl Monitor {
         host: Host,
         first: OwnedFd,
         wants: Wants,
-        watch: &mut dyn Watch,
+        mut watch: Box<dyn Watch>,
         options: &journal::Options,
     ) -> ! {
         sys::record::set_pid(std::process::id() as i32);
@@ -63,7 +63,10 @@ impl Monitor {
             host,
             lock: None,
         };
-        let code = match monitor.begin(prepared.plan, watch, options) {
+        let begun = monitor.begin(prepared.plan, &mut *watch, options);
+        drop(watch);
+        let begun = begun.and_then(|running| quiet().map(|()| running));
+        let code = match begun {
             Ok((launched, streams)) => monitor.live(launched, streams, first, wants),
             Err(error) => {
                 // Who waits hears why; the same stands in the status of a container that stays.
@@ -106,9 +109,7 @@ impl Monitor {
             ..self.container.written_status()?
         };
         self.container.write_status(&self.status)?;
-        let (launched, streams) = self.launch(plan, watch, options)?;
-        quiet()?;
-        Ok((launched, streams))
+        self.launch(plan, watch, options)
     }
 
     fn launch(

@@ -73,7 +73,8 @@ fn begin_journal(container: &Container) -> Result<()> {
 }
 
 /// Starts a prepared container. The caller holds its lock (`lock`), which is released when the
-/// program runs. `wants` says how the returned socket is attached.
+/// program runs. `wants` says how the returned socket is attached. `watch` goes to the monitor and
+/// is dropped there before the program's first byte of output is passed on.
 ///
 /// Errors: the reason why it does not run; all of the set-up has been undone then, and the status
 /// says why.
@@ -82,7 +83,7 @@ pub fn start(
     prepared: Prepared,
     host: &Host,
     wants: Wants,
-    watch: &mut dyn Watch,
+    watch: Box<dyn Watch>,
     options: &journal::Options,
     lock: File,
 ) -> Result<Started> {
@@ -104,6 +105,7 @@ pub fn start(
         }
         Cloned::Parent { pidfd, .. } => {
             drop(theirs);
+            std::mem::forget(watch); // the monitor's copy tells the rest, not this one
             sys::record::install(None); // the journal is the monitor's now
             let result = hear(container, &ours);
             drop(lock);

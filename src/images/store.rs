@@ -266,7 +266,7 @@ impl Store {
             )));
         }
         file.sync_all().with_context(what)?;
-        sys::fs::renameat2(CWD, &temporary, CWD, &self.blob_path(&digest), 0).with_context(what)?;
+        sys::fs::renameat2(CWD, &temporary, CWD, self.blob_path(&digest), 0).with_context(what)?;
         Ok(descriptor(media_type, digest, size))
     }
 

@@ -20,6 +20,7 @@ use crate::journal::{Stage, Step};
 use crate::security::actions::{DropBounding, NoNewPrivs, SetCapabilities, SetIds, SetRlimit};
 use crate::security::capabilities::{self, CapabilitySets};
 use crate::security::rlimits;
+use crate::security::seccomp::{self, LoadSeccomp};
 use crate::spec::runtime::{Linux, Process, Rlimit};
 
 /// The steps, in order. Errors: a capability that does not exist, a filter that cannot be compiled.
@@ -28,7 +29,15 @@ pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>>
         Some(c) => CapabilitySets::from_oci(c)?,
         None => CapabilitySets::default(),
     };
-    let filter: Option<Step> = None;
+    let filter = match &linux.seccomp {
+        Some(rules) => Some(Step::init(
+            Stage::Runtime,
+            "seccomp",
+            "System calls that containers do not need are refused by a filter in the kernel.",
+            LoadSeccomp::new(seccomp::compile(rules)?, process.no_new_privileges),
+        )),
+        None => None,
+    };
     let (early, late) = match process.no_new_privileges {
         true => (None, filter),
         false => (filter, None),

@@ -125,6 +125,9 @@ impl Action for OpenRoot {
                 "the host's /dev/null is not the null device (1:3)",
             ));
         }
+        // A copy of that one mount, which stays usable when the host's tree is gone.
+        let flags = m::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32;
+        let null = m::open_tree(&null, Path::new(""), flags).context("cannot copy /dev/null")?;
         scene.put_fd(NULL, null);
         Ok(())
     }
@@ -209,6 +212,7 @@ impl Action for Mask {
             .collect()
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let mut null_is_attached = false;
         for path in &self.paths {
             let what = || format!("cannot mask {path}");
             let root = scene.fd(ROOT)?;
@@ -219,6 +223,13 @@ impl Action for Mask {
             };
             let cover = match place.directory {
                 true => empty_tmpfs().with_context(what)?,
+                // The copy itself covers the first file. Attached, it is a mount of this
+                // namespace, of which the kernel makes further copies.
+                false if !null_is_attached => {
+                    null_is_attached = true;
+                    attach(scene.fd(NULL)?, &place.fd).with_context(what)?;
+                    continue;
+                }
                 false => m::open_tree(
                     scene.fd(NULL)?,
                     Path::new(""),
@@ -333,7 +344,7 @@ fn empty_tmpfs() -> Result<OwnedFd> {
     Ok(m::fsmount(&context, libc::MOUNT_ATTR_RDONLY)?)
 }
 
-fn attach(mount: &OwnedFd, place: impl AsFd) -> Result<()> {
+fn attach(mount: impl AsFd, place: impl AsFd) -> Result<()> {
     let flags = m::MOVE_MOUNT_F_EMPTY_PATH | m::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(m::move_mount(
         mount,

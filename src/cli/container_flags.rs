@@ -1,0 +1,445 @@
+//! The flags that `run` and `create` share: docker's, by kernel feature.
+//!
+//! What it does: declares them once, and turns them into what the engine takes
+//! ([`crate::containers::create::Wish`]). Values are parsed by
+//! [`crate::containers::flags`], so an error has the form of all others.
+//! Interface: [`ContainerFlags`]. Read next: `run.rs`.
+
+use crate::containers::create::Wish;
+use crate::containers::flags;
+use crate::containers::image::{self, Image};
+use crate::containers::model::{Config, HostConfig, LogConfig};
+use crate::containers::store::Store;
+use crate::error::{Error, Kind, Result};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The flags of `run` and `create`.
+#[derive(clap::Args, Debug)]
+pub struct ContainerFlags {
+    /// Name of the container (a generated one otherwise)
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Keep stdin open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub rm: bool,
+    /// Set an environment variable (NAME alone takes this shell's value)
+    #[arg(short, long, value_name = "NAME=VALUE", help_heading = "Program")]
+    pub env: Vec<String>,
+    /// Read environment variables from a file, one a line
+    #[arg(long, value_name = "FILE", help_heading = "Program")]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory inside (made when it is missing)
+    #[arg(short, long, value_name = "DIR", help_heading = "Program")]
+    pub workdir: Option<String>,
+    /// User: NAME or UID, optionally with :GROUP, by the image's own passwd
+    #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Program")]
+    pub user: Option<String>,
+    /// A further group, by name or number
+    #[arg(long, value_name = "GROUP", help_heading = "Program")]
+    pub group_add: Vec<String>,
+    /// Program in place of the image's entrypoint ("" for none)
+    #[arg(long, value_name = "PROGRAM", help_heading = "Program")]
+    pub entrypoint: Option<String>,
+    /// Run a small init as PID 1, which reaps orphans and passes signals on
+    #[arg(long, help_heading = "Program")]
+    pub init: bool,
+    /// Signal that `stop` sends
+    #[arg(long, value_name = "SIGNAL", help_heading = "Program")]
+    pub stop_signal: Option<String>,
+    /// Seconds that `stop` waits before it kills
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        help_heading = "Program",
+        allow_hyphen_values = true
+    )]
+    pub stop_timeout: Option<i64>,
+    /// When to start it again: no, on-failure[:N], always, unless-stopped
+    #[arg(long, value_name = "POLICY", help_heading = "Program")]
+    pub restart: Option<String>,
+    /// Mount a directory of the host, or a named volume
+    #[arg(
+        short,
+        long,
+        value_name = "[SOURCE:]TARGET[:ro]",
+        help_heading = "Files"
+    )]
+    pub volume: Vec<String>,
+    /// Mount something: type=bind|volume|tmpfs,source=…,target=…[,readonly]
+    #[arg(long, value_name = "KEY=VALUE,…", help_heading = "Files")]
+    pub mount: Vec<String>,
+    /// Mount a tmpfs
+    #[arg(long, value_name = "TARGET[:OPTIONS]", help_heading = "Files")]
+    pub tmpfs: Vec<String>,
+    /// The root file system cannot be written to
+    #[arg(long, help_heading = "Files")]
+    pub read_only: bool,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "SIZE", help_heading = "Files")]
+    pub shm_size: Option<String>,
+    /// Take IMAGE for a directory that holds a root file system
+    #[arg(long, help_heading = "Files")]
+    pub rootfs: bool,
+    /// Memory limit
+    #[arg(short, long, value_name = "SIZE", help_heading = "Limits")]
+    pub memory: Option<String>,
+    /// Limit of memory and swap together (-1: no limit of swap)
+    #[arg(
+        long,
+        value_name = "SIZE",
+        help_heading = "Limits",
+        allow_hyphen_values = true
+    )]
+    pub memory_swap: Option<String>,
+    /// Memory that is left to it when the host runs short
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub memory_reservation: Option<String>,
+    /// Number of CPUs, as 1.5
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub cpus: Option<String>,
+    /// Weight against other containers (1024 is usual)
+    #[arg(short, long, value_name = "N", help_heading = "Limits")]
+    pub cpu_shares: Option<u64>,
+    /// Length of a CPU period in microseconds
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub cpu_period: Option<u64>,
+    /// CPU time in a period in microseconds
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        allow_hyphen_values = true
+    )]
+    pub cpu_quota: Option<i64>,
+    /// CPUs that it may use, as 0-2,5
+    #[arg(long, value_name = "LIST", help_heading = "Limits")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes that it may use
+    #[arg(long, value_name = "LIST", help_heading = "Limits")]
+    pub cpuset_mems: Option<String>,
+    /// Number of processes and threads (-1: no limit)
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        allow_hyphen_values = true
+    )]
+    pub pids_limit: Option<i64>,
+    /// Resource limit of each process, as nofile=1024:2048
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Limits")]
+    pub ulimit: Vec<String>,
+    /// How readily the kernel kills it when memory runs out (-1000 to 1000)
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Limits",
+        allow_hyphen_values = true
+    )]
+    pub oom_score_adj: Option<i32>,
+    /// Make its cgroup below this one
+    #[arg(long, value_name = "PATH", help_heading = "Limits")]
+    pub cgroup_parent: Option<String>,
+    /// Give it a capability that it does not have by default
+    #[arg(long, value_name = "CAPABILITY", help_heading = "Privileges")]
+    pub cap_add: Vec<String>,
+    /// Take a capability away
+    #[arg(long, value_name = "CAPABILITY", help_heading = "Privileges")]
+    pub cap_drop: Vec<String>,
+    /// All capabilities and devices, no seccomp filter, nothing masked
+    #[arg(long, help_heading = "Privileges")]
+    pub privileged: bool,
+    /// no-new-privileges, seccomp=unconfined|FILE, systempaths=unconfined…
+    #[arg(long, value_name = "OPTION", help_heading = "Privileges")]
+    pub security_opt: Vec<String>,
+    /// Give it a device of the host
+    #[arg(long, value_name = "PATH[:INSIDE][:rwm]", help_heading = "Privileges")]
+    pub device: Vec<String>,
+    /// A rule for the device cgroup, as 'c 1:3 rwm'
+    #[arg(long, value_name = "RULE", help_heading = "Privileges")]
+    pub device_cgroup_rule: Vec<String>,
+    /// Set a kernel parameter of its namespaces
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Namespaces")]
+    pub sysctl: Vec<String>,
+    /// Network: none (loopback only; the default), host, or container:NAME
+    #[arg(
+        long,
+        visible_alias = "net",
+        value_name = "MODE",
+        help_heading = "Namespaces"
+    )]
+    pub network: Option<String>,
+    /// Process ids: host or container:NAME
+    #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
+    pub pid: Option<String>,
+    /// System V IPC and message queues: private, host, none or container:NAME
+    #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
+    pub ipc: Option<String>,
+    /// Host name: host
+    #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
+    pub uts: Option<String>,
+    /// User ids: host
+    #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
+    pub userns: Option<String>,
+    /// View of the cgroups: private or host
+    #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
+    pub cgroupns: Option<String>,
+    /// Host name inside
+    #[arg(short = 'h', long, value_name = "NAME", help_heading = "Namespaces")]
+    pub hostname: Option<String>,
+    /// NIS domain name inside
+    #[arg(long, value_name = "NAME", help_heading = "Namespaces")]
+    pub domainname: Option<String>,
+    /// A line for /etc/hosts
+    #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Namespaces")]
+    pub add_host: Vec<String>,
+    /// A label
+    #[arg(short, long, value_name = "KEY=VALUE", help_heading = "Notes")]
+    pub label: Vec<String>,
+    /// Read labels from a file, one a line
+    #[arg(long, value_name = "FILE", help_heading = "Notes")]
+    pub label_file: Vec<PathBuf>,
+    /// A note for config.json
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Notes")]
+    pub annotation: Vec<String>,
+    /// Write the container's id to this file, which must not exist
+    #[arg(long, value_name = "FILE", help_heading = "Notes")]
+    pub cidfile: Option<PathBuf>,
+    /// Where output is kept: json-file or none
+    #[arg(long, value_name = "DRIVER", help_heading = "Notes")]
+    pub log_driver: Option<String>,
+    /// max-size=SIZE, max-file=N
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Notes")]
+    pub log_opt: Vec<String>,
+    /// Fetch the image: never (or missing, which is an error: no registry yet)
+    #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["never", "missing", "always"])]
+    pub pull: String,
+    /// Insist on a platform, as linux/amd64
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// Where the state is kept
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
+    /// The image, then a command in place of the image's own
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
+    pub image: Vec<String>,
+}
+
+fn usage(text: String) -> Error {
+    Error::kind(Kind::Usage, text)
+}
+
+fn all<T>(list: &[String], parse: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
+    list.iter().map(|text| parse(text)).collect()
+}
+
+/// `KEY=VALUE`; a key alone has an empty value.
+fn pairs(list: impl IntoIterator<Item = String>) -> Result<BTreeMap<String, String>> {
+    list.into_iter()
+        .map(|text| {
+            let (key, value) = text.split_once('=').unwrap_or((&text, ""));
+            match key.is_empty() {
+                true => Err(usage(format!(
+                    "invalid argument {text:?}: the name is empty"
+                ))),
+                false => Ok((key.to_string(), value.to_string())),
+            }
+        })
+        .collect()
+}
+
+impl ContainerFlags {
+    /// The image that was named, checked against `--platform`.
+    pub fn find_image(&self, store: &Store) -> Result<Image> {
+        let image = match self.rootfs {
+            true => image::of_directory(self.image[0].as_ref())?,
+            false => image::find(store.paths(), &self.image[0])?,
+        };
+        match &self.platform {
+            Some(wanted) if !image.platform.starts_with(wanted.as_str()) => Err(Error::kind(
+                Kind::NotFound,
+                format!(
+                    "image {} is for {}, not for {wanted}",
+                    self.image[0], image.platform
+                ),
+            )),
+            _ => Ok(image),
+        }
+    }
+
+    /// What the flags ask for. `detached` says that nobody will be attached.
+    pub fn wish(&self, detached: bool) -> Result<Wish> {
+        let size = |value: &Option<String>| value.as_deref().map_or(Ok(0), flags::bytes);
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let restart_policy = flags::restart(self.restart.as_deref().unwrap_or("no"))?;
+        if let Some(signal) = &self.stop_signal {
+            flags::signal(signal)?;
+        }
+        for bind in &self.volume {
+            flags::bind(bind)?;
+        }
+        let log = LogConfig {
+            typ: match self.log_driver.as_deref() {
+                None => "json-file".into(),
+                Some(driver @ ("json-file" | "local" | "none")) => driver.into(),
+                Some(other) => {
+                    return Err(
+                        usage(format!("unknown log driver: {other}")).hint("json-file or none")
+                    );
+                }
+            },
+            config: pairs(self.log_opt.clone())?,
+        };
+        crate::containers::log::Limits::parse(&log.config)?;
+        let host_config = HostConfig {
+            binds: self.volume.clone(),
+            mounts: all(&self.mount, flags::mount)?,
+            tmpfs: self.tmpfs()?,
+            network_mode: self.network.clone().unwrap_or_else(|| "default".into()),
+            ipc_mode: self.ipc.clone().unwrap_or_else(|| "private".into()),
+            pid_mode: text(&self.pid),
+            uts_mode: text(&self.uts),
+            userns_mode: text(&self.userns),
+            cgroupns_mode: text(&self.cgroupns),
+            cgroup_parent: text(&self.cgroup_parent),
+            auto_remove: self.rm,
+            restart_policy,
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            privileged: self.privileged,
+            readonly_rootfs: self.read_only,
+            security_opt: self.security_opt.clone(),
+            group_add: self.group_add.clone(),
+            extra_hosts: all(&self.add_host, flags::host_entry)?,
+            sysctls: pairs(self.sysctl.clone())?,
+            shm_size: size(&self.shm_size)?,
+            oom_score_adj: self.oom_score_adj.unwrap_or(0),
+            init: self.init,
+            annotations: pairs(self.annotation.clone())?,
+            memory: size(&self.memory)?,
+            memory_swap: match self.memory_swap.as_deref() {
+                Some("-1") => -1,
+                _ => size(&self.memory_swap)?,
+            },
+            memory_reservation: size(&self.memory_reservation)?,
+            nano_cpus: self.cpus.as_deref().map_or(Ok(0), flags::nano_cpus)?,
+            cpu_shares: self.cpu_shares.unwrap_or(0),
+            cpu_period: self.cpu_period.unwrap_or(0),
+            cpu_quota: self.cpu_quota.unwrap_or(0),
+            cpuset_cpus: text(&self.cpuset_cpus),
+            cpuset_mems: text(&self.cpuset_mems),
+            pids_limit: self.pids_limit.unwrap_or(0),
+            ulimits: all(&self.ulimit, flags::ulimit)?,
+            devices: all(&self.device, flags::device)?,
+            device_cgroup_rules: self.device_cgroup_rule.clone(),
+            log_config: log,
+            container_id_file: self
+                .cidfile
+                .as_ref()
+                .map(|p| p.display().to_string())
+                .unwrap_or_default(),
+        };
+        let config = Config {
+            hostname: text(&self.hostname),
+            domainname: text(&self.domainname),
+            user: text(&self.user),
+            attach_stdin: self.interactive && !detached,
+            attach_stdout: !detached,
+            attach_stderr: !detached,
+            tty: self.tty,
+            open_stdin: self.interactive,
+            stdin_once: self.interactive && !detached,
+            env: self.environment()?,
+            cmd: self.image[1..].to_vec(),
+            image: self.image[0].clone(),
+            working_dir: text(&self.workdir),
+            entrypoint: Vec::new(),
+            labels: self.labels()?,
+            stop_signal: text(&self.stop_signal),
+            stop_timeout: self.stop_timeout,
+        };
+        Ok(Wish {
+            name: self.name.clone(),
+            config,
+            entrypoint: self.entrypoint.as_ref().map(|e| match e.as_str() {
+                "" => Vec::new(),
+                program => vec![program.to_string()],
+            }),
+            host_config,
+            rootfs: self.rootfs.then(|| PathBuf::from(&self.image[0])),
+        })
+    }
+
+    fn environment(&self) -> Result<Vec<String>> {
+        let lookup = |name: &str| std::env::var(name).ok();
+        let mut entries = Vec::new();
+        for file in &self.env_file {
+            entries.extend(flags::lines_of_file(file)?);
+        }
+        entries.extend(self.env.iter().cloned());
+        let mut env = Vec::new();
+        for entry in &entries {
+            if let Some(entry) = flags::env(entry, &lookup)? {
+                flags::set_env(&mut env, entry);
+            }
+        }
+        Ok(env)
+    }
+
+    fn labels(&self) -> Result<BTreeMap<String, String>> {
+        let mut entries = Vec::new();
+        for file in &self.label_file {
+            entries.extend(flags::lines_of_file(file)?);
+        }
+        entries.extend(self.label.iter().cloned());
+        pairs(entries)
+    }
+
+    fn tmpfs(&self) -> Result<BTreeMap<String, String>> {
+        self.tmpfs
+            .iter()
+            .map(|text| {
+                let (target, options) = text.split_once(':').unwrap_or((text, ""));
+                match target.starts_with('/') {
+                    true => Ok((target.to_string(), options.to_string())),
+                    false => Err(usage(format!(
+                        "invalid tmpfs {text:?}: the target must be an absolute path"
+                    ))),
+                }
+            })
+            .collect()
+    }
+
+    /// Writes the id to `--cidfile`.
+    pub fn write_cidfile(&self, id: &str) -> Result<()> {
+        use crate::error::Context;
+        let Some(path) = &self.cidfile else {
+            return Ok(());
+        };
+        crate::containers::state::write_atomically(path, id, 0o644, false)
+            .with_context(|| format!("cannot write the container id to {}", path.display()))
+    }
+
+    /// Refuses a `--cidfile` that exists, as docker does.
+    pub fn check_cidfile(&self) -> Result<()> {
+        match &self.cidfile {
+            Some(path) if path.exists() => Err(Error::kind(
+                Kind::Conflict,
+                format!(
+                    "container ID file found, make sure the other container isn't running or delete {}",
+                    path.display()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}

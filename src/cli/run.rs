@@ -1,0 +1,155 @@
+//! `glassbox run`: create a container, start it, and stay attached until it ends.
+//!
+//! Read next: `container_flags.rs` (the flags), [`crate::containers::start`].
+
+use super::container_flags::ContainerFlags;
+use super::explain_flag::ExplainFlag;
+use crate::containers::attach::Wants;
+use crate::containers::client::{self, Attached};
+use crate::containers::{create, prepare, reconcile, remove, start, store::Store};
+use crate::error::{Error, Kind, Result};
+use crate::host::Host;
+use crate::journal::{Options, Plan};
+use crate::{runtime, ui};
+use std::io::IsTerminal;
+
+/// Create a container and run a command in it
+///
+/// The network is loopback only unless --network says otherwise: bridged networks are not part of
+/// this version.
+#[derive(clap::Args)]
+#[command(disable_help_flag = true, after_help = "Examples:
+  glassbox run -it lab sh                       a shell in a container
+  glassbox run --rm --explain lab uname -a      run it and tell how it is made
+  glassbox run --dry-run lab sh                 show the plan without doing it
+  glassbox run -d --name web -m 64m lab sleep 60
+  glassbox run --rm --rootfs ./debian bash -c 'cat /etc/os-release'")]
+pub struct Args {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that leave the container running
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    detach_keys: String,
+    /// Pass signals on to the program
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sig_proxy: bool,
+    /// Show the plan and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// With --dry-run: the plan as JSON
+    #[arg(long, requires = "dry_run")]
+    json: bool,
+    #[command(flatten)]
+    explain: ExplainFlag,
+    #[command(flatten)]
+    flags: ContainerFlags,
+}
+
+/// Runs it.
+pub fn run(args: Args) -> Result<u8> {
+    let flags = &args.flags;
+    let keys = client::parse_keys(&args.detach_keys)?;
+    if args.detach && flags.rm && flags.restart.as_deref().is_some_and(|r| r != "no") {
+        return Err(Error::kind(Kind::Usage, "conflicting options: cannot specify both --restart and --rm"));
+    }
+    if flags.tty && flags.interactive && !args.detach && !args.dry_run && !std::io::stdin().is_terminal() {
+        return Err(Error::kind(Kind::Usage, "the input device is not a TTY")
+            .hint("leave -t out when stdin is a pipe"));
+    }
+    flags.check_cidfile()?;
+    let store = Store::open(flags.root.as_deref())?;
+    let wish = flags.wish(args.detach)?;
+    let image = flags.find_image(&store)?;
+    let container = create::draft(&store, wish, &image)?;
+    let host = Host::detect()?;
+    let prepared = prepare::prepare(&store, &container, &image, &host, client::window_size())?;
+    if args.dry_run {
+        return dry_run(&args, &container, prepared, &host);
+    }
+    prepared.plan.warnings.iter().for_each(ui::warn);
+
+    let options = options(args.explain.is_on());
+    start::begin_recording("run", args.explain.is_on())?;
+    let mut watch = args.explain.watch();
+    create::create(&store, &container, &mut *watch, &options)?;
+    // From here on a failure must take the container away again: this command made it.
+    let wants = Wants { output: !args.detach, input: flags.interactive && !args.detach };
+    let started = flags
+        .write_cidfile(container.id())
+        .and_then(|()| container.lock())
+        .and_then(|lock| start::start(&container, prepared, &host, wants, watch, &options, lock));
+    let started = match started {
+        Ok(started) => started,
+        Err(error) => {
+            return Err(match discard(&container) {
+                Ok(()) => error,
+                Err(more) => error.hint(format!("and the container could not be removed: {more:#}")),
+            });
+        }
+    };
+    if args.detach {
+        ui::out(container.id());
+        return Ok(0);
+    }
+    let attach = client::Options {
+        tty: flags.tty,
+        input: flags.interactive,
+        proxy: args.sig_proxy.then_some(started.pid).filter(|_| !(flags.tty && flags.interactive)),
+        keys,
+    };
+    finish(&container, client::attach(&started.socket, &attach)?)
+}
+
+/// The exit status of a command that was attached to a container.
+pub fn finish(container: &crate::containers::Container, end: Attached) -> Result<u8> {
+    match end {
+        Attached::Ended(code) => Ok(code as u8),
+        Attached::Detached | Attached::OutputClosed => Ok(0),
+        Attached::MonitorGone => {
+            let status = reconcile::status(container)?;
+            Err(Error::new(format!("the monitor of container {} was killed", container.name()))
+                .caused_by(Error::new(status.error)))
+        }
+    }
+}
+
+/// `GLASSBOX_FAIL_STEP` makes a step fail on purpose, for the tests of rollback.
+pub fn options(observe: bool) -> Options {
+    Options {
+        observe,
+        fail_after: std::env::var("GLASSBOX_FAIL_STEP").ok().filter(|s| !s.is_empty()),
+    }
+}
+
+fn discard(container: &crate::containers::Container) -> Result<()> {
+    reconcile::clear(container)?;
+    remove::remove_directories(container)
+}
+
+fn dry_run(
+    args: &Args,
+    container: &crate::containers::Container,
+    prepared: prepare::Prepared,
+    host: &Host,
+) -> Result<u8> {
+    let request = runtime::Request {
+        id: container.id(),
+        spec: &prepared.spec,
+        bundle: &container.dir,
+        host,
+        group: runtime::group_of(&prepared.spec, host)?,
+        stdio: runtime::Stdio::Inherit,
+    };
+    let mut plan: Plan = create::plan(container)?;
+    for part in [prepared.plan, runtime::plan(&request)?] {
+        plan.steps.extend(part.steps);
+        plan.warnings.extend(part.warnings);
+    }
+    if args.json {
+        ui::print_json(&plan);
+    } else {
+        ui::out(crate::explain::render_plan(&plan, args.explain.depth(), ui::colour_stdout()));
+    }
+    Ok(0)
+}

@@ -1,0 +1,30 @@
+//! `glassbox wait`: block until containers end, and print their exit statuses.
+//!
+//! Read next: [`crate::containers::lifecycle`].
+
+use crate::containers::{lifecycle, store::Store};
+use crate::error::Result;
+use crate::ui;
+use std::path::PathBuf;
+
+/// Wait until one or more containers end, and print their exit statuses
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  glassbox wait web")]
+pub struct Args {
+    /// Where the state is kept
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Names, ids or beginnings of ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Runs it.
+pub fn run(args: Args) -> Result<u8> {
+    let store = Store::open(args.root.as_deref())?;
+    super::each(&args.containers, |name| {
+        ui::out(lifecycle::wait(&store.find(name)?)?);
+        Ok(())
+    })
+}
