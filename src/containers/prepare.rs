@@ -410,15 +410,13 @@ fn has_swap_limit(host: &Host) -> bool {
         .is_none_or(|h| h.v2 || h.mount.join("memory.memsw.limit_in_bytes").exists())
 }
 
-fn seccomp(container: &Container) -> Result<Option<oci::Seccomp>> {
+fn seccomp(container: &Container) -> Result<Option<String>> {
     let options = config::parse_security_opts(&container.record.host_config.security_opt)?;
     match options.seccomp.as_deref() {
         None | Some("unconfined") => Ok(None),
-        Some(path) => {
-            let what = || format!("cannot use the seccomp profile {path}");
-            let text = std::fs::read_to_string(path).with_context(what)?;
-            serde_json::from_str(&text).with_context(what).map(Some)
-        }
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the seccomp profile {path}"))
+            .map(Some),
     }
 }
 

@@ -88,8 +88,8 @@ pub fn action_available(action: u32) -> bool {
     reading(
         "seccomp",
         || format!("SECCOMP_GET_ACTION_AVAIL, {action:#x}"),
-        // SAFETY: the kernel reads one u32, which is live for the call.
         || {
+            // SAFETY: the kernel reads one u32, which is live for the call.
             check(unsafe {
                 libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAIL, 0, &raw const action)
             })
@@ -148,7 +148,7 @@ pub fn wait_stop(pid: i32) -> SysResult<Option<i32>> {
 }
 
 /// `PTRACE_SECCOMP_GET_FILTER`: the instructions of one filter of a stopped tracee; 0 is the one
-/// that was loaded last.
+/// that was loaded first.
 ///
 /// Errors: `ENOENT` (no such index), `EINVAL` (it has no filter), `EACCES` (no CAP_SYS_ADMIN in the
 /// initial user namespace, or the caller is filtered itself), `EMEDIUMTYPE` (not made of classic

@@ -14,8 +14,10 @@
 
 #![allow(dead_code, unused_imports)] // each test crate uses its own part of this
 
+pub mod cgroup;
 mod held;
 mod leak;
+pub mod namespaces;
 mod run;
 pub mod source;
 

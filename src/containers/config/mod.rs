@@ -59,7 +59,7 @@ pub struct Input<'a> {
     /// Id maps of a user namespace (user ids, group ids), or none for no such namespace.
     pub id_maps: Option<(Vec<oci::IdMapping>, Vec<oci::IdMapping>)>,
     /// The text of a seccomp profile that was named by a path.
-    pub seccomp: Option<oci::Seccomp>,
+    pub seccomp: Option<String>,
     /// The host's own name, which `--network host` shows.
     pub host_name: String,
     /// This kernel accounts swap, so that memory and swap can be limited together.

@@ -7,8 +7,11 @@
 
 use super::super::flags;
 use super::Input;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::security::capabilities::CapSet;
+use crate::security::seccomp::docker_json::{self, Environment};
+use crate::security::seccomp::names::native;
+use crate::security::seccomp::profile::docker_default;
 use crate::spec::runtime as oci;
 
 /// The capabilities of every container that asks for nothing else: enough for a distribution's
@@ -139,18 +142,25 @@ pub fn seccomp(
     options: &SecurityOptions,
     capabilities: Option<&oci::Capabilities>,
 ) -> Result<Option<oci::Seccomp>> {
+    let granted = capabilities.map(|c| c.bounding.clone()).unwrap_or_default();
+    let environment = Environment {
+        caps: CapSet::parse(&granted)?,
+        arch: native(),
+        kernel: input.host.version,
+    };
     match options.seccomp.as_deref() {
         Some("unconfined") => Ok(None),
         Some(path) => match &input.seccomp {
-            Some(profile) => Ok(Some(profile.clone())),
+            Some(text) => docker_json::parse(text, &environment)
+                .with_context(|| format!("cannot use the seccomp profile {path}")),
             None => Err(Error::new(format!(
                 "the seccomp profile {path} was not read"
             ))),
         },
         None if input.record.host_config.privileged => Ok(None),
         None => {
-            let _ = capabilities;
-            Ok(None)
+            let Environment { caps, arch, kernel } = environment;
+            Ok(Some(docker_default(caps, arch, kernel)))
         }
     }
 }
