@@ -56,6 +56,8 @@ commands! {
     "Stages":
         ns "ns",
         cgroup "cgroup",
+        layer "layer",
+        image "image",
     ;
     "Seeing it":
         inspect "inspect",

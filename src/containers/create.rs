@@ -104,13 +104,14 @@ pub fn plan(container: &Container) -> Result<Plan> {
         path: container.dir.join("container.json"),
         text: state::to_json(&container.record)?,
         mode: 0o600,
-        durable: true,
+        // Nobody misses a container with --rm after a power cut, which has ended it.
+        durable: !container.record.host_config.auto_remove,
         own: true,
     };
     plan.push(Step::parent(
         Stage::Containers,
         "write-container",
-        "With this file, on the disk before anything else happens, the container exists.",
+        "With this file, there before anything else happens, the container exists.",
         write,
     ));
     Ok(plan)

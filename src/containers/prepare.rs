@@ -410,7 +410,6 @@ fn has_swap_limit(host: &Host) -> bool {
         .is_none_or(|h| h.v2 || h.mount.join("memory.memsw.limit_in_bytes").exists())
 }
 
-/// The text of the seccomp profile that was named by a path.
 fn seccomp(container: &Container) -> Result<Option<String>> {
     let options = config::parse_security_opts(&container.record.host_config.security_opt)?;
     match options.seccomp.as_deref() {

@@ -185,6 +185,11 @@ impl RunRequest {
     }
 
     fn warn(&self, kinds: &BTreeSet<Kind>, caller: &Caller, plan: &mut Plan) {
+        if kinds.is_empty() {
+            let warning =
+                "no namespace was asked for, so the command sees what you see (add --all)";
+            plan.warnings.push(warning.into());
+        }
         if kinds.contains(&Kind::User) && self.uid_map.is_empty() {
             plan.warnings.push(
                 "a user namespace without an id map: everybody in it is the overflow id 65534 \

@@ -34,7 +34,7 @@ pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>>
             Stage::Runtime,
             "seccomp",
             "System calls that containers do not need are refused by a filter in the kernel.",
-            LoadSeccomp::new(seccomp::compile(rules)?),
+            LoadSeccomp::new(seccomp::compile(rules)?, process.no_new_privileges),
         )),
         None => None,
     };

@@ -148,7 +148,7 @@ pub fn wait_stop(pid: i32) -> SysResult<Option<i32>> {
 }
 
 /// `PTRACE_SECCOMP_GET_FILTER`: the instructions of one filter of a stopped tracee; 0 is the one
-/// that was loaded last.
+/// that was loaded first.
 ///
 /// Errors: `ENOENT` (no such index), `EINVAL` (it has no filter), `EACCES` (no CAP_SYS_ADMIN in the
 /// initial user namespace, or the caller is filtered itself), `EMEDIUMTYPE` (not made of classic

@@ -75,14 +75,17 @@ impl WriteLimit {
             Errno::EINVAL if file.starts_with("cpu.cfs") => {
                 "no group may have more time than the one above it".to_string()
             }
-            Errno::EINVAL | Errno::EACCES | Errno::ENOSPC if file.starts_with("cpuset.") => {
+            Errno::EINVAL | Errno::EACCES | Errno::ENOSPC | Errno::ERANGE
+                if file.starts_with("cpuset.") => {
                 format!(
                     "it must lie within {file} of the group above, and not be empty while it holds \
                      processes"
                 )
             }
             Errno::ENODEV | Errno::ENXIO => "there is no such block device".to_string(),
-            _ => return Error::from(e).context(format!("cannot set {file} to {:?}", self.value)),
+            _ => {
+                return Error::new(format!("cannot set {file} to {:?}", self.value)).caused_by(e);
+            }
         };
         Error::new(format!("cannot set {file} to {:?}", self.value))
             .caused_by(e)

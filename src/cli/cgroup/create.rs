@@ -63,9 +63,10 @@ pub(super) fn create(args: CreateArgs) -> Result<u8> {
     let path = super::new_path(&host, &args.name)?;
     let group = Group::locate(&host.cgroups, &path)?;
     let steps = set_up(&host, &group, &args.limits.limits()?, None)?;
+    // The directory is only opened for a process that is going to start in it.
+    let kept = steps.before_clone.into_iter();
     let plan = Plan {
-        // The directory is only opened for a process that is going to start in it.
-        steps: steps.before_clone.into_iter().filter(|s| s.id != "open-cgroup").collect(),
+        steps: kept.filter(|s| s.id != "open-cgroup").collect(),
         ..Plan::default()
     };
     if args.dry_run {

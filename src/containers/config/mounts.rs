@@ -75,18 +75,14 @@ pub fn all(input: &Input<'_>, own: &dyn Fn(NamespaceType) -> bool) -> Result<Vec
     let size = format!("size={}", if h.shm_size > 0 { h.shm_size } else { SHM });
     match h.ipc_mode.as_str() {
         "host" => {
-            list.push(mount(
-                "/dev/mqueue",
-                "bind",
-                "/dev/mqueue",
-                &["rbind", "nosuid", "noexec", "nodev"],
-            ));
-            list.push(mount(
-                "/dev/shm",
-                "bind",
-                "/dev/shm",
-                &["rbind", "nosuid", "noexec", "nodev"],
-            ));
+            // In the host's IPC namespace a mount of mqueue shows the host's queues; only its
+            // owner may make one.
+            if input.id_maps.is_none() {
+                let options = ["nosuid", "noexec", "nodev"];
+                list.push(mount("/dev/mqueue", "mqueue", "mqueue", &options));
+            }
+            let options = ["rbind", "nosuid", "noexec", "nodev"];
+            list.push(mount("/dev/shm", "bind", "/dev/shm", &options));
         }
         mode => {
             list.push(mount(

@@ -10,7 +10,8 @@ use super::Input;
 use crate::error::{Context, Error, Kind, Result};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::docker_json::{self, Environment};
-use crate::security::seccomp::{names, profile};
+use crate::security::seccomp::names::native;
+use crate::security::seccomp::profile::docker_default;
 use crate::spec::runtime as oci;
 
 /// The capabilities of every container that asks for nothing else: enough for a distribution's
@@ -141,10 +142,10 @@ pub fn seccomp(
     options: &SecurityOptions,
     capabilities: Option<&oci::Capabilities>,
 ) -> Result<Option<oci::Seccomp>> {
-    let bounding = capabilities.map_or(&[][..], |c| &c.bounding);
+    let granted = capabilities.map(|c| c.bounding.clone()).unwrap_or_default();
     let environment = Environment {
-        caps: CapSet::parse(bounding)?,
-        arch: names::native(),
+        caps: CapSet::parse(&granted)?,
+        arch: native(),
         kernel: input.host.version,
     };
     match options.seccomp.as_deref() {
@@ -157,10 +158,9 @@ pub fn seccomp(
             ))),
         },
         None if input.record.host_config.privileged => Ok(None),
-        None => Ok(Some(profile::docker_default(
-            environment.caps,
-            environment.arch,
-            environment.kernel,
-        ))),
+        None => {
+            let Environment { caps, arch, kernel } = environment;
+            Ok(Some(docker_default(caps, arch, kernel)))
+        }
     }
 }

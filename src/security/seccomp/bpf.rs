@@ -147,11 +147,14 @@ impl Verdict {
     }
     /// What holds when several filters were loaded: the strictest action (the kernel compares the
     /// numbers as signed ones); of equals, the one of the filter that was loaded last, which is the
-    /// first here.
+    /// last here too.
     pub fn strictest(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
         verdicts
             .into_iter()
-            .min_by_key(|v| v.action() as i32)
+            .fold(None, |strictest: Option<Verdict>, v| match strictest {
+                Some(s) if (s.action() as i32) < v.action() as i32 => Some(s),
+                _ => Some(v),
+            })
             .unwrap_or(Verdict::ALLOW)
     }
 }

@@ -471,9 +471,14 @@ impl Compiler {
 pub fn interpret(rules: &Seccomp, call: &Data) -> Verdict {
     let default = default_verdict(rules);
     if call.nr == CANCELLED {
-        return match names::arch_of(call.arch, 0) {
-            Some(arch) if is_listed(rules, arch) || is_listed(rules, SeccompArch::X32) => default,
-            _ => BAD_ARCHITECTURE,
+        // x86_64 and x32 share a block, so one of them is enough.
+        let any = [
+            names::arch_of(call.arch, 0),
+            names::arch_of(call.arch, names::X32_BIT),
+        ];
+        return match any.iter().flatten().any(|a| is_listed(rules, *a)) {
+            true => default,
+            false => BAD_ARCHITECTURE,
         };
     }
     let Some(arch) = names::arch_of(call.arch, call.nr).filter(|a| is_listed(rules, *a)) else {

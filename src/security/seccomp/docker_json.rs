@@ -79,12 +79,17 @@ struct Filter {
 /// Errors: not JSON, an unknown action, operator, architecture or flag, both `architectures` and
 /// `archMap`, both `name` and `names`, a malformed `minKernel`, rules without a default action.
 pub fn parse(text: &str, environment: &Environment) -> Result<Option<Seccomp>> {
-    let profile: Profile = serde_json::from_str(text).map_err(|e| {
+    let unreadable = |why: &dyn std::fmt::Display| {
         Error::kind(Kind::Usage, "the seccomp profile cannot be read")
-            .caused_by(e)
+            .caused_by(why.to_string())
             .hint("it is docker's JSON format, or a linux.seccomp section of config.json")
             .topic("seccomp")
-    })?;
+    };
+    // serde would take a list for the fields in their order.
+    if !text.trim_start().starts_with('{') {
+        return Err(unreadable(&"it is no JSON object"));
+    }
+    let profile: Profile = serde_json::from_str(text).map_err(|e| unreadable(&e))?;
     let bad = |what: &str| Err(Error::kind(Kind::Usage, what.to_string()).topic("seccomp"));
     let rules = profile.syscalls.unwrap_or_default();
     let Some(default_action) = profile.default_action else {

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 /// How long a thread in an uninterruptible sleep is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The filters of a thread (a process id is its main thread's), the one that was loaded last first;
-/// none when it is not filtered.
+/// The filters of a thread (a process id is its main thread's), in the order in which they
+/// were loaded; none when it is not filtered.
 ///
 /// Errors: no such thread, not permitted, traced by somebody else, asleep in the kernel for more
 /// than two seconds.

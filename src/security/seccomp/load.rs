@@ -10,25 +10,28 @@ use crate::journal::{Action, Fact, Planned, Scene};
 use crate::security::status::{Privileges, SeccompMode};
 use crate::sys::{flag_names, seccomp as sys};
 
-/// Loads a filter for this process and all its children. From here on even a call of ours may be
-/// refused, so it stands right before execve.
+/// Loads a filter for this process and all its children.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadSeccomp {
     /// The program.
     pub program: Vec<Instruction>,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u64,
+    /// Nothing of ours follows but execve: it need not let pass what a report needs. A filter that
+    /// is loaded earlier (see [`crate::runtime`]) must let the calls of the later steps pass.
+    pub last: bool,
 }
 
 impl LoadSeccomp {
     /// The name under which the scene keeps the listener, when the filter has one.
     pub const LISTENER: &'static str = "seccomp-listener";
 
-    /// The step for a compiled filter.
-    pub fn new(compiled: Compiled) -> LoadSeccomp {
+    /// The step for a compiled filter; `last` as in the field.
+    pub fn new(compiled: Compiled, last: bool) -> LoadSeccomp {
         LoadSeccomp {
             program: compiled.program,
             flags: compiled.flags,
+            last,
         }
     }
 }
@@ -70,7 +73,7 @@ impl Action for LoadSeccomp {
         }]
     }
     fn is_last_word(&self) -> bool {
-        true
+        self.last
     }
 }
 

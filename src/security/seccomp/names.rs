@@ -77,7 +77,7 @@ pub fn audit_arch(arch: SeccompArch) -> Option<u32> {
 /// The architecture of a call that a filter sees.
 pub fn arch_of(audit: u32, nr: u32) -> Option<SeccompArch> {
     Some(match audit {
-        0xc000_003e if nr & X32_BIT != 0 => SeccompArch::X32,
+        0xc000_003e if nr >= X32_BIT => SeccompArch::X32,
         0xc000_003e => SeccompArch::X86_64,
         0x4000_0003 => SeccompArch::X86,
         0xc000_00b7 => SeccompArch::Aarch64,
