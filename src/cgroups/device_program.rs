@@ -167,7 +167,7 @@ impl Action for DeviceRules {
                 sys::fs::write_file(dir.join(file), &line).map_err(|e| {
                     let denied = e.errno == Errno::EPERM;
                     let error =
-                        Error::from(e).context(format!("cannot set the device rule {line}"));
+                        Error::new(format!("cannot set the device rule {line}")).caused_by(e);
                     match denied {
                         true => error.hint("a group above does not allow that device itself"),
                         false => error,

@@ -12,6 +12,7 @@ use super::group::Group;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::{self, Errno, fs::CWD};
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,7 +49,10 @@ pub fn tree_of(dir: &Path) -> Vec<PathBuf> {
     let mut all = vec![dir.to_path_buf()];
     let mut i = 0;
     while let Some(next) = all.get(i) {
-        if let Ok(entries) = std::fs::read_dir(next) {
+        // A directory has a link from each one below it: two mean none, which spares reading the
+        // many control files of the usual leaf.
+        let leaf = std::fs::metadata(next).is_ok_and(|m| m.nlink() == 2);
+        if let (false, Ok(entries)) = (leaf, std::fs::read_dir(next)) {
             let mut below: Vec<PathBuf> = entries
                 .flatten()
                 .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
@@ -82,7 +86,14 @@ pub fn attach(group: &Group, pid: i32) -> Result<()> {
 
 /// Moves a process (0: the caller) into one directory.
 pub fn attach_dir(dir: &Path, pid: i32) -> Result<()> {
-    sys::fs::write_file(dir.join("cgroup.procs"), &pid.to_string()).map_err(|e| {
+    attach_by(&dir.join("cgroup.procs"), pid)
+}
+
+/// The same by one of the two files that take a process id: `cgroup.procs`, or v1's `tasks`, which
+/// moves one thread.
+pub fn attach_by(file: &Path, pid: i32) -> Result<()> {
+    let dir = file.parent().unwrap_or(file);
+    sys::fs::write_file(file, &pid.to_string()).map_err(|e| {
         let hint = match e.errno {
             Errno::EBUSY => {
                 "a v2 group that passes controllers on to groups below it holds no processes"
@@ -225,10 +236,11 @@ pub fn kill(group: &Group) -> Result<()> {
     }
     let empty = wait_until(|| {
         let pids = all_pids(group);
-        for pid in &pids {
-            let _ = sys::process::kill(*pid, libc::SIGKILL);
+        let alive: Vec<i32> = pids.into_iter().filter(|p| !is_zombie(*p)).collect();
+        for pid in &alive {
+            let _ = signal_pid(*pid, libc::SIGKILL);
         }
-        pids.iter().all(|p| is_zombie(*p))
+        alive.is_empty()
     });
     if empty {
         return Ok(());
@@ -241,6 +253,9 @@ pub fn kill(group: &Group) -> Result<()> {
 
 /// Dead already: only its parent's wait is missing. It keeps no group from being removed.
 fn is_zombie(pid: i32) -> bool {
+    if pid == 0 {
+        return false; // a process outside of our pid namespace, of which nothing is known
+    }
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
         .and_then(|t| {
@@ -250,19 +265,18 @@ fn is_zombie(pid: i32) -> bool {
         .unwrap_or(true)
 }
 
-/// Kills what is in one directory and below it (of a group that is being taken back).
+/// Kills what is in one directory and below it (of a group that is being taken back), and waits
+/// until it is dead.
 pub fn kill_dir(dir: &Path) -> Result<()> {
-    let kill = dir.join("cgroup.kill");
-    if kill.exists() && sys::fs::write_file(&kill, "1").is_ok() {
-        return Ok(());
-    }
+    let file = dir.join("cgroup.kill");
+    let atomic = file.exists() && sys::fs::write_file(&file, "1").is_ok();
     wait_until(|| {
         let left: Vec<i32> = tree_of(dir)
             .iter()
             .flat_map(|d| pids(d).unwrap_or_default())
             .filter(|p| !is_zombie(*p))
             .collect();
-        for pid in &left {
+        for pid in left.iter().filter(|_| !atomic) {
             let _ = signal_pid(*pid, libc::SIGKILL);
         }
         left.is_empty()
@@ -294,7 +308,7 @@ pub fn remove_dir(dir: &Path) -> Result<()> {
         });
         if let Some(e) = last {
             let busy = pids(group).unwrap_or_default();
-            let error = Error::from(e).context(format!("cannot remove {}", group.display()));
+            let error = Error::new(format!("cannot remove {}", group.display())).caused_by(e);
             return Err(match busy.is_empty() {
                 true => error,
                 false => error.hint(format!(

@@ -45,7 +45,7 @@ pub struct SetUp {
     /// The parent's, before the clone step: create, limit, open. With a v2 tree the directory is
     /// then in the scene as `cgroup`, for `CLONE_INTO_CGROUP`.
     pub before_clone: Vec<Step>,
-    /// The parent's, right after the clone step: init's entry into the v1 trees (and into the v2
+    /// Init's first: its entry into the v1 trees (and into the v2
     /// tree where the kernel is too old for `CLONE_INTO_CGROUP`).
     pub after_clone: Vec<Step>,
     /// True when the clone step has to use the scene's `cgroup`.
@@ -119,9 +119,9 @@ pub fn set_up(
             },
         ));
     }
-    let attach = Attach::new(group, Who::Child, into.is_some());
-    if !attach.dirs.is_empty() {
-        plan.after_clone.push(Step::parent(
+    let attach = Attach::new(group, Who::Init, into.is_some());
+    if !attach.files.is_empty() {
+        plan.after_clone.push(Step::init(
             Stage::Cgroups,
             "enter-cgroup",
             "init enters the group before it runs anything, so nothing of it escapes the limits",

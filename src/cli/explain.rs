@@ -1,5 +1,6 @@
 //! `glassbox explain`: a concept with this host's live values, or a container's story.
 
+use crate::containers::store::Store;
 use crate::error::{Context, Error, Kind, Result};
 use crate::explain::{Depth, render_journal, topics};
 use crate::journal::{self, Record};
@@ -134,7 +135,12 @@ fn no_such(name: &str, what: &str) -> Error {
     }
 }
 
-/// A container's id and its journal's path, when there is such a container.
-fn journal_of(_root: Option<&Path>, _name: &str) -> Result<Option<(String, PathBuf)>> {
-    Ok(None)
+/// A container's id and its journal's path, when there is such a container. An ambiguous prefix of
+/// an id is an error.
+fn journal_of(root: Option<&Path>, name: &str) -> Result<Option<(String, PathBuf)>> {
+    match Store::open(root).and_then(|store| store.find(name)) {
+        Ok(container) => Ok(Some((container.id().to_string(), container.journal()))),
+        Err(e) if e.get_kind() == Kind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
 }

@@ -1,9 +1,10 @@
 //! `glassbox inspect`.
 
+use crate::containers;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::inspect::model::Document;
 use crate::inspect::text::{self, Look};
-use crate::inspect::{Kind, Query, inspect};
+use crate::inspect::{Kind, Query, candidates, inspect};
 use crate::ui;
 
 /// Look at anything from the kernel's side: a process or container of any engine, an image, a
@@ -81,14 +82,48 @@ pub fn run(args: Args) -> Result<u8> {
     }
 }
 
+/// Containers come first, as in docker; what could also be something else needs `--type`.
 fn look(target: &str, args: &Args) -> Result<Document> {
+    let store = containers::store::Store::open(args.root.as_deref())?;
     let query = Query {
         target: target.into(),
         kind: args.kind,
-        root: args.root.clone(),
+        root: Some(store.paths().root.clone()),
         size: args.size,
     };
-    inspect(&query)
+    if !matches!(args.kind, None | Some(Kind::Container)) {
+        return inspect(&query);
+    }
+    let container = match store.find(target) {
+        Ok(container) => container,
+        Err(_) if args.kind.is_none() => return inspect(&query),
+        Err(e) => return Err(e),
+    };
+    let exact = container.id() == target || container.name() == target.trim_start_matches('/');
+    let others = candidates(&query)?;
+    if args.kind.is_none() && !exact && !others.is_empty() {
+        let words: Vec<&str> = others.iter().map(|k| k.word()).collect();
+        return Err(Error::kind(
+            ErrorKind::Usage,
+            format!("{target:?} begins a container's id and is also a {}", words.join(" and a ")),
+        )
+        .hint("say which: --type container"));
+    }
+    of_container(target, &container)
+}
+
+/// What is written down, and while it runs what the kernel says of its first process.
+fn of_container(target: &str, container: &containers::store::Container) -> Result<Document> {
+    let mut document = Document::new("container", target);
+    let status = containers::inspect::current_status(container)?;
+    document.container = Some(containers::inspect::docker_keys(container)?);
+    if let Ok(pid) = u32::try_from(status.pid)
+        && pid > 0
+    {
+        // It may end at any moment; then what is written down is all there is.
+        document.process = crate::inspect::process(pid).ok();
+    }
+    Ok(document)
 }
 
 fn print(documents: &[Document], args: &Args) -> Result<()> {

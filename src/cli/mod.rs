@@ -33,13 +33,41 @@ macro_rules! commands {
     };
 }
 
+// One a line, so that two branches that add one do not meet.
 commands! {
-    "Containers": run "run", create "create", start "start", stop "stop", restart "restart",
-        kill "kill", rm "rm", ps "ps", exec "exec", logs "logs", attach "attach", wait "wait",
-        top "top", rename "rename", pause "pause", unpause "unpause";
-    "Stages": ns "ns", cgroup "cgroup";
-    "Seeing it": inspect "inspect", explain "explain";
-    "Setting up": completions "completions", man "man";
+    "Containers":
+        run "run",
+        create "create",
+        start "start",
+        stop "stop",
+        restart "restart",
+        kill "kill",
+        rm "rm",
+        ps "ps",
+        exec "exec",
+        logs "logs",
+        attach "attach",
+        wait "wait",
+        top "top",
+        rename "rename",
+        pause "pause",
+        unpause "unpause",
+    ;
+    "Stages":
+        ns "ns",
+        cgroup "cgroup",
+        layer "layer",
+        image "image",
+    ;
+    "Seeing it":
+        inspect "inspect",
+        explain "explain",
+        lab "lab",
+    ;
+    "Setting up":
+        completions "completions",
+        man "man",
+    ;
 }
 
 fn usage(e: clap::Error) -> Error {
@@ -75,24 +103,22 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
 /// The whole command tree, for help, completions, man pages and the snapshot of the reference.
 pub fn whole_tree() -> clap::Command {
     let mut top = Top::command();
-    for entry in COMMANDS {
-        top = top.subcommand((entry.build)());
-    }
-    top.after_help(overview())
-}
-
-/// The subcommands by group, a line each.
-fn overview() -> String {
-    let mut text = String::new();
+    let mut listing = String::new();
     let mut group = "";
     for entry in COMMANDS {
+        let command = (entry.build)();
         if entry.group != group {
             group = entry.group;
-            text += &format!("{}{group}:", if text.is_empty() { "" } else { "\n" });
+            listing += &format!("\n{group}:\n");
         }
-        text += &format!(" {}", entry.name);
+        let about = command.get_about().map(ToString::to_string);
+        listing += &format!("  {:<12} {}\n", entry.name, about.unwrap_or_default());
+        top = top.subcommand(command);
     }
-    text
+    top.help_template(format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n{listing}\nOptions:\n{{options}}\n\n\
+         `glassbox COMMAND --help` has examples; `glassbox explain` teaches the concepts.\n"
+    ))
 }
 
 /// Does `act` for every name; a failure is printed and the others go on, as docker does. Exit

@@ -194,10 +194,10 @@ pub fn attach(socket: &OwnedFd, options: &Options) -> Result<Attached> {
         if ready[0].writable {
             wire.flush();
         }
-        if ready[0].readable || ready[0].hangup {
-            if let Some(end) = take_output(socket)? {
-                return Ok(end);
-            }
+        if (ready[0].readable || ready[0].hangup)
+            && let Some(end) = take_output(socket)?
+        {
+            return Ok(end);
         }
         while let Some(signal) = signals.next().context("cannot read signals")? {
             match signal {

@@ -17,6 +17,7 @@ pub mod create;
 pub mod exec;
 pub mod flags;
 pub mod image;
+pub mod inspect;
 pub mod lifecycle;
 pub mod log;
 pub mod model;

@@ -151,9 +151,8 @@ pub fn write_atomically(path: &Path, text: &str, mode: u32, durable: bool) -> Re
         sys::fs::renameat2(sys::fs::CWD, &beside, sys::fs::CWD, path, 0)
     };
     write()
-        .map_err(|e| {
+        .inspect_err(|_e| {
             let _ = sys::fs::unlinkat(sys::fs::CWD, &beside, 0); // may not exist
-            e
         })
         .with_context(what)?;
     if durable && let Some(dir) = path.parent() {

@@ -7,6 +7,7 @@
 //! Interface: [`Layout`]. Read next: [`crate::ui`], which owns the colours.
 
 use super::Depth;
+use super::story::{from_the_end, group_of, short};
 use super::told::{Item, Made, Reading, Told};
 use crate::journal::{Actor, Stage};
 use crate::ui::{Style, styled};
@@ -18,8 +19,10 @@ const INDENT: usize = 14;
 const WIDTH: usize = 88;
 /// Where the duration ends.
 const TIME_AT: usize = WIDTH;
+/// How the new namespaces of a step begin in the story.
+const NEW: &str = "new: ";
 /// Facts that a step may show in the story.
-const FACTS_IN_STORY: usize = 4;
+const FACTS_IN_STORY: usize = 2;
 
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -34,6 +37,7 @@ pub(super) struct Layout {
     outside: usize,
     ns: u64,
     failed: bool,
+    numbered: bool,
 }
 
 impl Layout {
@@ -50,6 +54,7 @@ impl Layout {
             outside: 0,
             ns: 0,
             failed: false,
+            numbered: false,
         }
     }
 
@@ -101,11 +106,16 @@ impl Layout {
             lines.extend(self.in_full(&step));
             return lines;
         }
+        // A step without calls prepares another; the story is about what changes.
+        if step.calls.is_empty() && !step.failed() && group_of(&step).is_none() {
+            return Vec::new();
+        }
         let joins = self.pending.last().is_some_and(|last| {
-            last.kind() == step.kind()
-                && last.actor == step.actor
-                && !last.failed()
-                && !step.failed()
+            let same = match (group_of(last), group_of(&step)) {
+                (None, None) => last.kind() == step.kind() && !last.failed() && !step.failed(),
+                (last_group, group) => last_group == group,
+            };
+            same && last.actor == step.actor && last.stage == step.stage
         });
         let lines = if joins { Vec::new() } else { self.flush() };
         self.pending.push(step);
@@ -135,6 +145,9 @@ impl Layout {
         } else if self.depth == Depth::Story {
             sum += "; --explain=all shows every call";
         }
+        if self.numbered {
+            lines.push(self.dim("(a number before a call is the stage that it belongs to)"));
+        }
         lines.push(self.dim(sum));
         lines
     }
@@ -152,22 +165,23 @@ impl Layout {
 
     fn heading(&mut self, step: &Told) -> Vec<String> {
         let mut lines = Vec::new();
-        if self.stage != Some(step.stage) {
+        // The story introduces a stage once; a step that comes back to it has its number in front.
+        let again = self.introduced.contains(&step.stage);
+        if self.stage != Some(step.stage) && !(again && self.depth == Depth::Story) {
             self.stage = Some(step.stage);
+            self.introduced.insert(step.stage);
             let name = format!("{} {:<11}", step.stage.number(), step.stage.name());
             let name = styled(name, Style::Strong, self.colour);
-            // A stage that comes again needs no second introduction.
-            let purpose = match self.introduced.insert(step.stage) {
-                true => step.stage.purpose(),
-                false => "again",
-            };
+            let purpose = if again { "again" } else { step.stage.purpose() };
             lines.push(format!("{name} {purpose}"));
         }
         if self.actor != step.actor {
             self.actor = step.actor;
             let who = match step.actor {
                 Actor::Parent => "(outside again: the process that makes the container)",
-                Actor::Init => "(from here inside: the new process, which will become the program)",
+                Actor::Init => {
+                    "(from here on inside: the new process, which will become the program)"
+                }
             };
             lines.push(format!("  {}", self.dim(who)));
         }
@@ -180,10 +194,24 @@ impl Layout {
             return Vec::new();
         };
         let mut lines = self.heading(first);
-        if let [step] = group.as_slice() {
-            lines.extend(self.in_short(step));
-        } else {
-            lines.extend(self.merged(&group));
+        // What the user asked for by number is worth its line; so are two that go together.
+        let one_by_one = match group_of(first) {
+            Some(_) => group.len() == 1,
+            None => group.len() < 3 || (first.kind().1 == "limit" && group.len() < 8),
+        };
+        let told: Vec<Vec<String>> = match one_by_one {
+            true => group.iter().map(|step| self.in_short(step)).collect(),
+            false => vec![self.merged(&group)],
+        };
+        for mut rows in told {
+            if self.stage != Some(first.stage)
+                && let Some(row) = rows.first_mut()
+            {
+                let number = styled(first.stage.number(), Style::Strong, self.colour);
+                *row = format!("{number}{}", &row[1..]);
+                self.numbered = true;
+            }
+            lines.extend(rows);
         }
         lines
     }
@@ -202,7 +230,16 @@ impl Layout {
             }
             None => lines.push(self.timed(left(step.kind().1, step.object()), step.ns, false)),
         }
-        lines.extend(self.reason(&step.why, self.changes(step, FACTS_IN_STORY)));
+        let facts = self.changes(step, FACTS_IN_STORY);
+        let alone = facts.is_empty() && step.error.is_none() && step.ns.is_some();
+        let why = step.why.trim_end_matches('.');
+        if let (true, Some(made)) = (alone, step.main_call()) {
+            let both = format!("{}  {}", left(&made.call, &call_text(made)), self.dim(why));
+            if step.calls.len() == 1 && visible(&both) + 10 < TIME_AT {
+                return vec![self.timed(both, step.ns, false)];
+            }
+        }
+        lines.extend(self.reason(why, facts));
         lines.extend(self.error(step));
         lines
     }
@@ -211,16 +248,22 @@ impl Layout {
     fn merged(&mut self, group: &[Told]) -> Vec<String> {
         let calls: usize = group.iter().map(|s| s.calls.len()).sum();
         let ns = group.iter().map(|s| s.ns).sum::<Option<u64>>();
-        let name = format!("{} ×{}", group[0].kind().1, group.len());
+        let told_as = group_of(&group[0]);
+        let name = told_as.map_or(group[0].kind().1, |g| g.name);
+        let name = format!("{name} ×{}", group.len());
         let objects: Vec<&str> = group
             .iter()
-            .map(Told::object)
+            .map(|step| match told_as {
+                // A path or a file speaks for itself; the rest needs its whole name.
+                Some(_) if !step.id.contains("-/") && step.kind().1 != "write" => &step.id,
+                _ => step.object(),
+            })
             .filter(|o| !o.is_empty())
             .collect();
         let mut rows = wrap(&objects.join(", "), WIDTH - INDENT - 12);
-        if rows.len() > 2 {
-            rows.truncate(2);
-            rows[1] = clip(&rows[1], WIDTH - INDENT - 14) + " …";
+        if rows.len() > 1 {
+            rows.truncate(1);
+            rows[0] += " …";
         }
         let mut lines = Vec::new();
         for (i, row) in rows.iter().enumerate() {
@@ -242,7 +285,9 @@ impl Layout {
             let ok = styled("✓", Style::Good, self.colour);
             tail.push(format!("{} read back {ok}", checked.len()));
         }
-        let why = if same || group[0].object().is_empty() {
+        let why = if let Some(told_as) = told_as {
+            told_as.why.to_string()
+        } else if same || group[0].object().is_empty() {
             group[0].why.clone()
         } else {
             format!("{}: {}", group[0].object(), group[0].why)
@@ -290,11 +335,21 @@ impl Layout {
         }
     }
 
-    fn reason(&self, why: &str, tail: Vec<String>) -> Vec<String> {
+    /// The reason, and of the facts those for which two lines have room. A fact without room still
+    /// leaves its mark.
+    fn reason(&self, why: &str, facts: Vec<String>) -> Vec<String> {
         let mut text = why.trim_end_matches('.').to_string();
-        for part in tail {
-            text += "; ";
-            text += &part;
+        for fact in facts {
+            let longer = format!("{text}; {fact}");
+            let mark = fact.chars().rev().find(|c| *c == '✓');
+            let always = fact.contains('✗') || fact.starts_with(NEW);
+            if wrap(&longer, WIDTH - INDENT).len() <= 2 || always {
+                text = longer;
+            } else if let Some(mark) = mark
+                && !text.contains(mark)
+            {
+                text += &format!(" {}", styled(mark, Style::Good, self.colour));
+            }
         }
         wrap(&text, WIDTH - INDENT)
             .into_iter()
@@ -323,20 +378,41 @@ impl Layout {
                 None => false,
             })
             .collect();
-        let mut parts: Vec<String> = telling
+        // Namespaces are told together: what matters of each is that its number is new.
+        let is_ns = |r: &&Reading| r.what.ends_with(" namespace") && matches!(r.after, Some(Ok(_)));
+        let (new, telling): (Vec<&Reading>, Vec<&Reading>) =
+            match telling.iter().filter(|r| is_ns(r)).count() {
+                0..=2 => (Vec::new(), telling),
+                _ => telling.into_iter().partition(is_ns),
+            };
+        let named = new.iter().filter_map(|r| {
+            let id = r.after.as_ref()?.as_ref().ok()?;
+            Some(format!(
+                "{} {}",
+                r.what.trim_end_matches(" namespace"),
+                value(id)
+            ))
+        });
+        let named: Vec<String> = named.collect();
+        let together = (!named.is_empty()).then(|| format!("{NEW}{}", named.join(", ")));
+        let mut parts: Vec<String> = together.into_iter().collect();
+        let rest: Vec<String> = telling
             .iter()
             .take(at_most)
             .map(|r| self.change(r, false))
             .collect();
+        parts.extend(rest);
         if telling.len() > at_most {
-            parts.push(format!("{} more facts", telling.len() - at_most));
+            parts.push(count(telling.len() - at_most, "more fact"));
         }
         parts
     }
 
     fn change(&self, reading: &Reading, full: bool) -> String {
-        let limit = if full { 400 } else { 56 };
-        let show = |text: &str| clip(&value(text), limit);
+        let show = |text: &str| match full {
+            true => clip(&value(text), 400),
+            false => clip(&short(&counted(&value(text))), 40),
+        };
         let mark = match reading.as_expected {
             Some(true) => format!(" {}", styled("✓", Style::Good, self.colour)),
             Some(false) => {
@@ -347,10 +423,13 @@ impl Layout {
             }
             None => String::new(),
         };
-        let what = &reading.what;
+        let what = match full {
+            true => reading.what.clone(),
+            false => from_the_end(&short(&reading.what), 24),
+        };
         let text = match (&reading.before, &reading.after) {
             (Some(b), Some(Ok(a))) if b == a && full => format!("{what}: {}, as before", show(a)),
-            (Some(b), Some(Ok(a))) if b != a && !(show(b) == show(a)) && !b.is_empty() => {
+            (Some(b), Some(Ok(a))) if b != a && (show(b) != show(a)) && !b.is_empty() => {
                 format!("{what} {} → {}", show(b), show(a))
             }
             (_, Some(Ok(a))) if reading.as_expected.is_some() && !full => {
@@ -359,7 +438,7 @@ impl Layout {
             (_, Some(Ok(a))) => format!("{what} {}", show(a)),
             (_, Some(Err(why))) => format!("{what} could not be read: {why}"),
             (Some(b), None) => format!("{what} was {}", show(b)),
-            (None, None) => what.clone(),
+            (None, None) => what,
         };
         text + &mark
     }
@@ -402,45 +481,32 @@ fn left(name: &str, rest: &str) -> String {
 
 /// Arguments for the story: a write as `FILE ← VALUE`, the result where it is worth something.
 fn call_text(made: &Made) -> String {
-    let args = match (made.call.as_str(), made.args.split_once(", ")) {
-        ("write", _) if made.args.contains(" ← ") => {
-            let (file, text) = made.args.split_once(" ← ").unwrap_or_default();
+    let args = short(&made.args);
+    let args = match (made.call.as_str(), args.split_once(", ")) {
+        ("write", _) if args.contains(" ← ") => {
+            let (file, text) = args.split_once(" ← ").unwrap_or_default();
             format!("{} ← {text}", from_the_end(file, 30))
         }
         ("write", Some((file, text))) => {
             let file = file.trim_matches('"');
-            let text = text.trim_matches('"').replace("\\n", "");
+            let text = text
+                .trim_matches('"')
+                .replace("\\n", "")
+                .replace("\\t", " ");
             format!("{} ← {text}", from_the_end(file, 30))
         }
-        _ => made
-            .args
-            .replace("CLONE_NEW", "NEW")
-            .replace("NEWNEW", "NEW"),
+        // Of a mount that was prepared as a descriptor only the place says something.
+        ("move_mount", _) => match args.split('"').skip(1).step_by(2).find(|s| !s.is_empty()) {
+            Some(place) => format!("→ {place}"),
+            None => String::new(),
+        },
+        _ => args.replace("CLONE_NEW", "NEW"),
     };
     match (&made.errno, made.returned) {
         (Some(errno), _) => format!("{args} → {errno}"),
         (None, Some(n)) if made.call.starts_with("clone") => format!("{args} → {n}"),
         _ => args,
     }
-}
-
-/// A path's last components: in a story the file's name matters most.
-fn from_the_end(path: &str, width: usize) -> String {
-    if path.chars().count() <= width {
-        return path.to_string();
-    }
-    let mut tail = String::new();
-    for part in path.rsplit('/') {
-        if tail.chars().count() + part.chars().count() + 2 > width && !tail.is_empty() {
-            break;
-        }
-        tail = if tail.is_empty() {
-            part.to_string()
-        } else {
-            format!("{part}/{tail}")
-        };
-    }
-    format!("…/{tail}")
 }
 
 /// A fact's value on one line; `pid:[4026531836]` as its number.
@@ -459,6 +525,16 @@ fn value(text: &str) -> String {
         "(empty)".into()
     } else {
         joined
+    }
+}
+
+/// A long list of names as its length and its beginning: `14 (CHOWN DAC_OVERRIDE …)`.
+fn counted(text: &str) -> String {
+    let words: Vec<&str> = text.split(' ').collect();
+    let names = |w: &&str| w.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    match words.len() > 6 && words.iter().all(|w| names(w)) {
+        true => format!("{} ({} {} …)", words.len(), words[0], words[1]),
+        false => text.to_string(),
     }
 }
 
@@ -543,14 +619,5 @@ mod tests {
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(utc(1_795_481_100), "2026-11-24 00:45:00 UTC");
-    }
-
-    #[test]
-    fn long_paths_keep_their_end() {
-        assert_eq!(from_the_end("memory.max", 20), "memory.max");
-        assert_eq!(
-            from_the_end("/sys/fs/cgroup/glassbox/abc/memory.max", 20),
-            "…/abc/memory.max"
-        );
     }
 }

@@ -9,10 +9,12 @@
 //! What it implements: "Explained" and decision 3 of the design: what is told was read from the
 //! kernel or from a call that just happened, never from what the program meant to do.
 //!
-//! Read next: `told.rs` (records become steps), `narrate.rs` (steps become lines), `topics/`.
+//! Read next: `told.rs` (records become steps), `narrate.rs` and `layout.rs` (steps become
+//! lines), `topics/`.
 
 pub(crate) mod layout;
 mod narrate;
+mod story;
 mod told;
 pub mod topics;
 

@@ -245,12 +245,17 @@ impl Told {
             "fchmodat",
             "fchownat",
             "umask",
+            "umount2",
         ];
+        const PREPARING_PRCTL: &[&str] = &["PR_SET_KEEPCAPS", "PR_CAP_AMBIENT"];
         let refused = self
             .calls
             .iter()
             .find(|m| m.errno.is_some() && self.error.is_some());
-        let done = |m: &&Made| !PREPARING.contains(&m.call.as_str());
+        let done = |m: &&Made| {
+            let prepares = PREPARING_PRCTL.iter().any(|p| m.args.starts_with(p));
+            !PREPARING.contains(&m.call.as_str()) && !(m.call == "prctl" && prepares)
+        };
         refused
             .or_else(|| self.calls.iter().rev().find(done))
             .or(self.calls.last())

@@ -5,17 +5,29 @@
 //! in a valid OCI image layout, unpacks their layers once, and makes new ones.
 //!
 //! What it implements: OCI image-spec 1.1; docker's reference grammar.
-//! Interface: [`Store`], [`Image`], [`Reference`]. Read next: `reference.rs`, then `store.rs`.
+//! Interface: [`Store`], [`Image`], [`Reference`], [`load`], [`save`](save()), [`fsck`](fsck()),
+//! [`describe`]. Read next: `reference.rs`, then `store.rs`, `staging.rs`, `load.rs`.
 
+mod change;
 mod collect;
 mod create;
+pub mod describe;
 pub mod from_host;
+mod fsck;
+mod load;
 mod reference;
+mod save;
+mod staging;
 mod store;
 mod unpack;
 
+pub use change::apply_change;
 pub use collect::{Reachable, reachable};
 pub use create::LAB;
+pub use fsck::{Problem, fsck};
+pub use load::{Loaded, load};
 pub use reference::Reference;
+pub use save::{Format, save, save_directory};
+pub use staging::Staging;
 pub use store::{Image, Layer, Lock, Store, descriptor, name_of};
 pub use unpack::remove_tree;

@@ -151,7 +151,9 @@ impl Store {
             .flatten()
             .flatten()
         {
-            let _ = super::unpack::remove_tree(&entry.path()); // it is only in the way
+            if !super::staging::is_in_use(&entry.path()) {
+                let _ = super::unpack::remove_tree(&entry.path()); // it is only in the way
+            }
         }
         Ok(Lock(file))
     }
@@ -264,7 +266,7 @@ impl Store {
             )));
         }
         file.sync_all().with_context(what)?;
-        sys::fs::renameat2(CWD, &temporary, CWD, &self.blob_path(&digest), 0).with_context(what)?;
+        sys::fs::renameat2(CWD, &temporary, CWD, self.blob_path(&digest), 0).with_context(what)?;
         Ok(descriptor(media_type, digest, size))
     }
 
@@ -277,7 +279,7 @@ impl Store {
             .with_context(|| format!("cannot understand {}", path.display()))
     }
 
-    fn write_index(&self, _: &Lock, index: &Index) -> Result<()> {
+    pub(super) fn write_index(&self, _: &Lock, index: &Index) -> Result<()> {
         self.write_atomically(&self.oci().join("index.json"), &to_json(index)?)
     }
 

@@ -8,16 +8,18 @@
 //! there whole or not at all.
 //!
 //! What it implements: image-spec "Layer ChainID"; the kernel's overlayfs document. Interface:
-//! [`Store::lowers`], [`remove_tree`]. Read next: `create.rs`.
+//! [`Store::lowers`], [`Store::size`], [`remove_tree`]. Read next: `create.rs`.
 
 use super::store::{Image, Layer, Lock, Store};
 use crate::error::{Context, Error, Result};
 use crate::layers::apply;
+use crate::layers::compression::Decoded;
+use crate::spec::Digest;
 use crate::sys::{self, fs::CWD};
 use std::path::{Path, PathBuf};
 
 /// A layer that unpacks to more than this is refused: 1 TiB, beyond any disk that it is meant for.
-const MAX_UNPACKED: u64 = 1 << 40;
+pub(super) const MAX_UNPACKED: u64 = 1 << 40;
 
 impl Store {
     /// The directory of a layer that is or will be unpacked.
@@ -53,36 +55,73 @@ impl Store {
     fn unpack(&self, _: &Lock, layer: &Layer) -> Result<()> {
         let temporary = self.tmp().join(format!("layer-{}", layer.chain_id.hex()));
         super::store::make_dirs(&temporary.join("diff"))?;
-        let result = self
-            .unpack_into(layer, &temporary.join("diff"))
-            .and_then(|()| {
-                let place = self.layers_dir().join(layer.chain_id.hex());
-                sys::fs::renameat2(CWD, &temporary, CWD, &place, 0)
-                    .context("cannot put the layer in place")
-            });
+        let result = self.unpack_into(layer, &temporary).and_then(|()| {
+            let place = self.layers_dir().join(layer.chain_id.hex());
+            sys::fs::renameat2(CWD, &temporary, CWD, &place, 0)
+                .context("cannot put the layer in place")
+        });
         if result.is_err() {
             let _ = remove_tree(&temporary); // the error that led here says more
         }
         result
     }
 
-    fn unpack_into(&self, layer: &Layer, directory: &Path) -> Result<()> {
+    fn unpack_into(&self, layer: &Layer, place: &Path) -> Result<()> {
         let blob = self.open_blob(&layer.digest)?;
-        let decoded = apply::apply_layer(blob, MAX_UNPACKED, directory, apply::Target::Overlay)?;
-        for (what, is, wanted) in [
-            ("digest", &decoded.digest, &layer.digest),
-            ("diff id", &decoded.diff_id, &layer.diff_id),
-        ] {
-            if *is != wanted.to_string() {
-                return Err(
-                    Error::new(format!("the layer's {what} is {is}, not {wanted}")).hint(
-                        "the blob was damaged or the image lies about it: nothing of it was kept",
-                    ),
-                );
-            }
-        }
-        Ok(())
+        let to = place.join("diff");
+        let decoded = apply::apply_layer(blob, MAX_UNPACKED, &to, apply::Target::Overlay)?;
+        verify(&decoded, layer)?;
+        Extent::write(place, &decoded)
     }
+
+    /// How many bytes the layer is without compression; known once it was unpacked.
+    pub fn unpacked_size(&self, layer: &Layer) -> Option<u64> {
+        let path = self.layer_dir(layer).with_file_name("layer.json");
+        let extent: Extent = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        Some(extent.unpacked)
+    }
+
+    /// The size of the image's root file system where all layers were unpacked once, else that of
+    /// what would be transferred.
+    pub fn size(&self, image: &Image) -> u64 {
+        let sizes: Option<Vec<u64>> = image.layers.iter().map(|l| self.unpacked_size(l)).collect();
+        sizes.map_or_else(|| image.size(), |s| s.iter().sum())
+    }
+}
+
+/// What is written beside an unpacked layer.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(super) struct Extent {
+    diff_id: Digest,
+    unpacked: u64,
+}
+
+impl Extent {
+    pub(super) fn write(place: &Path, decoded: &Decoded) -> Result<()> {
+        let extent = Extent {
+            diff_id: decoded.diff_id.parse()?,
+            unpacked: decoded.unpacked,
+        };
+        let text = serde_json::to_vec(&extent).context("cannot write a document")?;
+        std::fs::write(place.join("layer.json"), text).context("cannot write layer.json")
+    }
+}
+
+/// Checks what a layer's stream was against what the image says.
+pub(super) fn verify(decoded: &Decoded, layer: &Layer) -> Result<()> {
+    for (what, is, wanted) in [
+        ("digest", &decoded.digest, &layer.digest),
+        ("diff id", &decoded.diff_id, &layer.diff_id),
+    ] {
+        if *is != wanted.to_string() {
+            return Err(
+                Error::new(format!("the layer's {what} is {is}, not {wanted}"))
+                    .hint("the blob was damaged or the image lies about it: nothing of it was kept")
+                    .topic("images"),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory with all that is in it, not following symbolic links and not crossing into

@@ -1,11 +1,12 @@
 //! An overlay's layers, and whose store each lies in.
 //!
 //! What it does: reads `lowerdir`, `lowerdir+`, `upperdir`, `workdir` out of the options, and
-//! recognises the stores of glassbox, docker, podman and containerd by their directories; Docker's
+//! recognises the stores of docker, podman and containerd by their directories; Docker's
 //! short links (`l/ABC`, relative to its overlay2 directory) are made absolute with the help of
 //! `upperdir`.
 //! What it implements: the kernel's filesystems/overlayfs.rst; the on-disk layouts of the stores.
-//! Interface: [`overlay`]. Read next: `store.rs`, which knows chain ids and images.
+//! Interface: [`overlay`]. Read next: `store.rs`, which knows our own store,
+//! chain ids and images.
 
 use super::model::{LowerLayer, Overlay};
 use std::path::{Path, PathBuf};
@@ -85,7 +86,6 @@ fn store_of(path: &Path) -> Option<&'static str> {
         ("/overlay2/", "docker"),
         ("/containers/storage/overlay/", "podman"),
         ("/io.containerd.snapshotter.v1.overlayfs/", "containerd"),
-        ("/glassbox/layers/", "glassbox"),
     ]
     .into_iter()
     .find(|(mark, _)| text.contains(mark))
@@ -120,9 +120,5 @@ mod tests {
         let docker = overlay(&strings(&["lowerdir=l/SHORT", &upper]));
         assert_eq!(docker.lower[0].store.as_deref(), Some("docker"));
         assert!(docker.lower[0].path.ends_with("overlay2/longid/diff"));
-        let own = overlay(&strings(&[
-            "lowerdir=/var/lib/glassbox/layers/sha256/ab/fs",
-        ]));
-        assert_eq!(own.lower[0].store.as_deref(), Some("glassbox"));
     }
 }

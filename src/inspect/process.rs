@@ -73,6 +73,7 @@ pub fn process(pid: u32) -> Result<Process> {
         cgroup: cgroup::of_process(pid),
         capabilities: capabilities::capabilities(&status, &status_path),
         seccomp: super::seccomp::seccomp(pid, &status, &status_path),
+        signals: signals(&status, &status_path),
         no_new_privs: Fact::of(
             of_status("NoNewPrivs"),
             status.number::<u8>("NoNewPrivs").map(|n| n == 1),
@@ -213,9 +214,13 @@ fn namespace(pid: u32, kind: Kind, all: &[tree::Seen]) -> ProcessNamespace {
         Some(id) => Fact::new("/proc/*/ns", tree::count_in(all, kind.name(), *id)),
         None => Fact::unread("/proc/*/ns", id.why().unwrap_or_default()),
     };
+    let first = kind == Kind::User && relation.get().is_some_and(|r| r == "host");
     let owner = Fact::of(
         format!("ioctl({path}, NS_GET_USERNS)"),
-        owner(&path).map_err(|e| explain_owner(&e)),
+        match (first, owner(&path)) {
+            (true, Err(_)) => Ok(None),
+            (_, found) => found.map(Some).map_err(|e| explain_owner(&e)),
+        },
     );
     ProcessNamespace {
         kind: kind.name().into(),
@@ -285,6 +290,41 @@ pub(super) fn owner(path: &str) -> sys::SysResult<u64> {
     let fd = sys::namespace::open_ns(path)?;
     let owner = sys::namespace::ns_get_fd(&fd, sys::namespace::NS_GET_USERNS)?;
     sys::ask::inode(&owner)
+}
+
+/// The signal sets. PID 1 of a pid namespace is spared every signal that it has no handler for
+/// when the sender is in the same namespace, and from outside every one but SIGKILL and SIGSTOP
+/// (pid_namespaces(7)): such a container stops only when its timeout is over.
+fn signals(status: &Status, path: &str) -> Signals {
+    let of = |key: &str| Fact::of(format!("{path}: {key}"), status.bits(key));
+    let names = |bits: &u64| -> Vec<String> {
+        let set = (1..=64).filter(|n| bits & (1 << (n - 1)) != 0);
+        set.map(crate::security::signals::name).collect()
+    };
+    let bit = 1u64 << (libc::SIGTERM - 1);
+    let is_init = status
+        .numbers("NSpid")
+        .is_ok_and(|ids| ids.len() > 1 && ids.last() == Some(&1));
+    let ends = match (
+        status.bits("SigCgt"),
+        status.bits("SigIgn"),
+        status.bits("SigBlk"),
+    ) {
+        (Ok(caught), Ok(ignored), Ok(blocked)) => {
+            Ok(caught & bit != 0 || (!is_init && (ignored | blocked) & bit == 0))
+        }
+        (caught, ignored, blocked) => Err([caught.err(), ignored.err(), blocked.err()]
+            .into_iter()
+            .flatten()
+            .collect()),
+    };
+    let ends: Result<bool, String> = ends;
+    Signals {
+        caught: of("SigCgt").map(names),
+        ignored: of("SigIgn").map(names),
+        blocked: of("SigBlk").map(names),
+        answers_sigterm: Fact::of(format!("{path}: SigCgt, SigIgn, SigBlk, NSpid"), ends),
+    }
 }
 
 fn lsm_label(pid: u32) -> Fact<String> {

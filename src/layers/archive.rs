@@ -215,7 +215,7 @@ impl<R: BufRead> Archive<R> {
             };
             block.extend(bytes);
             entry.size -= before - self.remaining;
-            if block.len() % 512 != 0 {
+            if !block.len().is_multiple_of(512) {
                 continue;
             }
             if block.len() > 16 << 20 {

@@ -78,14 +78,22 @@ fn user_namespace_refused() -> String {
                 user namespaces to root alone (sysctl -w kernel.unprivileged_userns_clone=1)"
             .into();
     }
-    if sysctl("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
-        return "kernel.apparmor_restrict_unprivileged_userns is 1 on this host: AppArmor gives \
-                user namespaces only to programs with a profile that says `userns`"
-            .into();
+    if let Some(why) = restricted_by_apparmor() {
+        return why.into();
     }
     "a process in a chroot, one whose id is not mapped in its own user namespace, or one under a \
      seccomp filter (as in docker's default) cannot make user namespaces"
         .into()
+}
+
+/// Ubuntu's restriction. It lets the namespace be made, and then refuses every capability in it, so
+/// the first thing that fails is what comes next: writing the id map, the host name, a mount.
+pub(super) fn restricted_by_apparmor() -> Option<&'static str> {
+    let restricted = sysctl("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1);
+    (restricted && !nix::unistd::getuid().is_root()).then_some(
+        "kernel.apparmor_restrict_unprivileged_userns is 1 on this host: AppArmor gives \
+         capabilities in user namespaces only to programs with a profile that says `userns`",
+    )
 }
 
 /// ENOSPC: one of the limits of namespaces(7), or too deep a nest.

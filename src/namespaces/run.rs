@@ -122,6 +122,7 @@ impl RunRequest {
 
     /// Whether a second process is needed: only the child of a process can be in a new pid
     /// namespace, and only somebody outside can write more than the caller's own id.
+    // ANCHOR: fork-or-not
     pub fn forks(&self, caller: &Caller) -> bool {
         let own = |maps: &[IdMap], id: u32| match maps {
             [] => true,
@@ -132,6 +133,7 @@ impl RunRequest {
             || !own(&self.uid_map, caller.uid)
             || !own(&self.gid_map, caller.gid)
     }
+    // ANCHOR_END: fork-or-not
 
     /// The plan. Errors: no command, a bad map, or options that contradict each other.
     pub fn plan(&self, caller: &Caller) -> Result<Plan> {
@@ -183,6 +185,11 @@ impl RunRequest {
     }
 
     fn warn(&self, kinds: &BTreeSet<Kind>, caller: &Caller, plan: &mut Plan) {
+        if kinds.is_empty() {
+            let warning =
+                "no namespace was asked for, so the command sees what you see (add --all)";
+            plan.warnings.push(warning.into());
+        }
         if kinds.contains(&Kind::User) && self.uid_map.is_empty() {
             plan.warnings.push(
                 "a user namespace without an id map: everybody in it is the overflow id 65534 \

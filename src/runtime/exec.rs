@@ -122,9 +122,9 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         },
     ));
     if let Some(group) = &group {
-        let attach = Attach::new(group, Who::Child, into.is_some());
-        if !attach.dirs.is_empty() {
-            plan.push(Step::parent(
+        let attach = Attach::new(group, Who::Init, into.is_some());
+        if !attach.files.is_empty() {
+            plan.push(Step::init(
                 Stage::Cgroups,
                 "attach",
                 "It shares the container's limits.",

@@ -206,11 +206,12 @@ impl<'a> Builder<'a> {
                 into_cgroup: group.clone_into_cgroup.then_some("cgroup"),
             },
         );
-        self.plan.steps.extend(group.after_clone);
         if self.creates(NamespaceType::User) {
             let steps = identity::map_steps(self.linux, self.host)?;
             self.plan.steps.extend(steps);
         }
+        // First of all that init does: nothing of it escapes the limits.
+        self.plan.steps.extend(group.after_clone);
         Ok(())
     }
 

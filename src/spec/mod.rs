@@ -52,7 +52,7 @@ pub mod runtime;
 pub use digest::Digest;
 
 /// Go writes an empty list or map as `null`; both mean the default.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

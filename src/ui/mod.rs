@@ -4,11 +4,13 @@
 //! honoured; a closed pipe ends the program quietly, as Unix tools do.
 //! What it implements: "Output" and "Errors" of the design.
 //! Interface: [`out`], [`note`], [`warn`], [`print_error`], [`print_json`], [`Table`],
-//! [`Style`], [`template`]. Read next: [`crate::cli`].
+//! [`Style`], [`Progress`], [`size`], [`template`]. Read next: [`crate::cli`].
 
+mod progress;
 mod table;
 pub mod template;
 
+pub use progress::{Progress, size};
 pub use table::Table;
 
 use crate::error::Error;

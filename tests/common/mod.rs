@@ -14,12 +14,16 @@
 
 #![allow(dead_code, unused_imports)] // each test crate uses its own part of this
 
+pub mod cgroup;
+mod held;
 mod leak;
+pub mod namespaces;
 mod run;
 pub mod source;
 
 use std::io::Write;
 
+pub use held::{Held, WALLS, inode, no_walls};
 pub use leak::{LeakCheck, TempRoot};
 pub use run::{Output, Run, as_user, binary, run, run_in};
 

@@ -110,7 +110,9 @@ impl CreateGroup {
                 format!("{} is not delegated to this user", above.display())
             }
             Errno::EROFS => "the cgroup file system is mounted read-only".to_string(),
-            _ => return Error::from(e).context(format!("cannot make the cgroup {}", self.path)),
+            _ => {
+                return Error::new(format!("cannot make the cgroup {}", self.path)).caused_by(e);
+            }
         };
         Error::new(format!("cannot make the cgroup {}", self.path))
             .caused_by(e)

@@ -75,14 +75,17 @@ impl WriteLimit {
             Errno::EINVAL if file.starts_with("cpu.cfs") => {
                 "no group may have more time than the one above it".to_string()
             }
-            Errno::EINVAL | Errno::EACCES | Errno::ENOSPC if file.starts_with("cpuset.") => {
+            Errno::EINVAL | Errno::EACCES | Errno::ENOSPC | Errno::ERANGE
+                if file.starts_with("cpuset.") => {
                 format!(
                     "it must lie within {file} of the group above, and not be empty while it holds \
                      processes"
                 )
             }
             Errno::ENODEV | Errno::ENXIO => "there is no such block device".to_string(),
-            _ => return Error::from(e).context(format!("cannot set {file} to {:?}", self.value)),
+            _ => {
+                return Error::new(format!("cannot set {file} to {:?}", self.value)).caused_by(e);
+            }
         };
         Error::new(format!("cannot set {file} to {:?}", self.value))
             .caused_by(e)
@@ -166,8 +169,13 @@ impl Action for OpenGroup {
 /// Which process enters a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// The child that the clone step made.
+    /// The child that the clone step made; the parent moves it.
     Child,
+    /// Init itself, while it has one thread: on v1 it moves by `tasks` and not `cgroup.procs`.
+    /// Moving a whole process makes the kernel hold every fork and exit on the machine until all
+    /// processors have passed a quiet point, some milliseconds a tree; a thread that moves itself
+    /// needs none of that (kernel/cgroup/cgroup.c, `cgroup_procs_write_start`).
+    Init,
     /// The caller itself.
     Myself,
     /// This process.
@@ -177,8 +185,8 @@ pub enum Who {
 /// Moves a process into the group, in each tree.
 #[derive(Debug, Clone)]
 pub struct Attach {
-    /// The group's directories.
-    pub dirs: Vec<PathBuf>,
+    /// The file of each of the group's directories to write the process id to.
+    pub files: Vec<PathBuf>,
     /// Which process.
     pub who: Who,
 }
@@ -188,10 +196,13 @@ impl Attach {
     /// step has dealt with.
     pub fn new(group: &Group, who: Who, cloned_into: bool) -> Attach {
         Attach {
-            dirs: group
+            files: group
                 .usable()
                 .filter(|d| !(d.v2 && cloned_into))
-                .map(|d| d.dir.clone())
+                .map(|d| match who {
+                    Who::Init if !d.v2 => d.dir.join("tasks"),
+                    _ => d.dir.join("cgroup.procs"),
+                })
                 .collect(),
             who,
         }
@@ -202,22 +213,22 @@ impl Action for Attach {
     fn calls(&self) -> Vec<Planned> {
         let who = match self.who {
             Who::Child => "init's pid".to_string(),
-            Who::Myself => "0".to_string(),
+            Who::Myself | Who::Init => "0".to_string(),
             Who::Pid(pid) => pid.to_string(),
         };
-        self.dirs
+        self.files
             .iter()
-            .map(|d| Planned::new("write", format!("{}/cgroup.procs ← {who}", d.display())))
+            .map(|f| Planned::new("write", format!("{} ← {who}", f.display())))
             .collect()
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         let pid = match self.who {
             Who::Child => scene.child_pid()?,
-            Who::Myself => 0, // the kernel reads 0 as the writer
+            Who::Myself | Who::Init => 0, // the kernel reads 0 as the writer
             Who::Pid(pid) => pid,
         };
-        for dir in &self.dirs {
-            lifecycle::attach_dir(dir, pid)?;
+        for file in &self.files {
+            lifecycle::attach_by(file, pid)?;
         }
         Ok(())
     }
@@ -227,7 +238,7 @@ impl Action for Attach {
                 Ok(pid) => pid.to_string(),
                 Err(_) => return Vec::new(),
             },
-            Who::Myself => "self".to_string(),
+            Who::Myself | Who::Init => "self".to_string(),
             Who::Pid(pid) => pid.to_string(),
         };
         let file = format!("/proc/{pid}/cgroup");

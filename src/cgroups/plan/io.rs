@@ -136,7 +136,9 @@ impl Builder<'_> {
                 ));
             }
             let dir = match controller.as_str() {
+                // The core's own files, which every v2 group has.
                 "cgroup" => self.group.unified(),
+                _ if file.ends_with(".pressure") => self.group.unified(),
                 name => Some(self.controller(name, name)?),
             };
             match dir {

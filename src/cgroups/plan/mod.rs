@@ -154,7 +154,7 @@ impl<'a> Builder<'a> {
                 "as root: echo +{v2} > {by}/cgroup.subtree_control; under systemd: \
                  systemctl edit user@.service with [Service] Delegate=cpu cpuset io memory pids"
             ))
-            .topic("cgroups"));
+            .topic("cgroup-versions"));
         }
         Ok(dir)
     }
@@ -234,7 +234,7 @@ fn only_v2(file: &str, controller: &str) -> Error {
         "on this host the {controller} controller is in a v1 tree, which has no such limit"
     )))
     .hint("boot with systemd.unified_cgroup_hierarchy=1, or cgroup_no_v1=all, to have v2")
-    .topic("cgroups")
+    .topic("cgroup-versions")
 }
 
 fn only_v1(file: &str) -> Error {
@@ -243,7 +243,7 @@ fn only_v1(file: &str) -> Error {
         format!("{file} exists on cgroup v1 only"),
     )
     .hint("leave it out: cgroup v2 has nothing in its place")
-    .topic("cgroups")
+    .topic("cgroup-versions")
 }
 
 /// The controller is in no mounted tree: why, as far as the kernel tells.
@@ -253,7 +253,7 @@ fn missing(group: &Group, v2: &str, v1: &str) -> Error {
         Kind::Unsupported,
         format!("the {v2} controller is missing on this host"),
     )
-    .topic("cgroups");
+    .topic("cgroup-versions");
     match known {
         Some((name, false)) => error
             .caused_by(Error::new("/proc/cgroups says that it is disabled"))

@@ -63,13 +63,12 @@ pub(super) fn create(args: CreateArgs) -> Result<u8> {
     let path = super::new_path(&host, &args.name)?;
     let group = Group::locate(&host.cgroups, &path)?;
     let steps = set_up(&host, &group, &args.limits.limits()?, None)?;
-    let mut plan = Plan::default();
     // The directory is only opened for a process that is going to start in it.
-    plan.steps = steps
-        .before_clone
-        .into_iter()
-        .filter(|s| s.id != "open-cgroup")
-        .collect();
+    let kept = steps.before_clone.into_iter();
+    let plan = Plan {
+        steps: kept.filter(|s| s.id != "open-cgroup").collect(),
+        ..Plan::default()
+    };
     if args.dry_run {
         return super::run::show_plan(&plan, args.explain, args.json);
     }

@@ -12,13 +12,14 @@ mod stat;
 pub use limits::LimitFlags;
 
 use crate::cgroups::{CgroupPath, Group, group, survey};
-use crate::error::Result;
+use crate::containers::store::Store;
+use crate::error::{Kind, Result};
 use crate::host::Host;
 
 /// Cgroups: limit, count, freeze and kill what processes use.
 ///
 /// TARGET is a group's path from the root (/glassbox/web), a directory under /sys/fs/cgroup, a
-/// process id (its group), or a name given to `create`.
+/// process id (its group), a name given to `create`, or a container.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   glassbox cgroup run --memory 64M --pids-limit 20 -- sh
@@ -63,7 +64,20 @@ pub fn run(args: Args) -> Result<u8> {
 
 /// The group that a word on the command line means.
 fn target(host: &Host, word: &str) -> Result<Group> {
-    survey::resolve(&host.cgroups, &group::base(&host.cgroups)?, word)
+    let found = survey::resolve(&host.cgroups, &group::base(&host.cgroups)?, word);
+    match &found {
+        Err(e) if e.get_kind() == Kind::NotFound && !word.starts_with('/') => {
+            match Store::open(None).and_then(|s| s.find(word)) {
+                Ok(container) => {
+                    let path = CgroupPath::parse(&container.cgroups_path())?;
+                    Group::existing(&host.cgroups, &path)
+                }
+                // Neither a group nor a container: the first answer is the one to give.
+                Err(_) => found,
+            }
+        }
+        _ => found,
+    }
 }
 
 /// The path of a group to be made: from the root with a leading slash, else below the group in
@@ -75,7 +89,7 @@ fn new_path(host: &Host, name: &str) -> Result<CgroupPath> {
     };
     if path.is_root() {
         return Err(crate::error::Error::kind(
-            crate::error::Kind::Usage,
+            Kind::Usage,
             "a group needs a name",
         ));
     }

@@ -8,14 +8,14 @@
 use super::limits::LimitFlags;
 use crate::cgroups::{CgroupPath, Group, group, lifecycle, set_up};
 use crate::cli::explain_flag::ExplainFlag;
+use crate::cli::ns::carry_out::{environment, signals};
 use crate::error::{Context, Error, Result};
 use crate::explain::{Depth, render_plan};
 use crate::host::Host;
 use crate::journal::{self, Options, Plan, Scene, Stage, Step};
-use crate::namespaces::actions::{Clone, Exec, Signals};
+use crate::namespaces::actions::{Clone, Exec};
 use crate::namespaces::Foreground;
 use crate::sys::record::{self, Arena};
-use crate::sys::signal::Inherited;
 use crate::ui;
 use std::ffi::OsString;
 
@@ -84,7 +84,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
         Exec {
             argv: args.command.clone(),
             env: environment(),
-            signals: Signals::Inherited(Inherited::read()),
+            signals: signals(),
         },
     ));
     if args.dry_run {
@@ -119,18 +119,6 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
         }
         (result, _) => result,
     }
-}
-
-/// The caller's environment, `NAME=value` each.
-fn environment() -> Vec<OsString> {
-    std::env::vars_os()
-        .map(|(name, value)| {
-            let mut entry = name;
-            entry.push("=");
-            entry.push(value);
-            entry
-        })
-        .collect()
 }
 
 /// Carries the plan out until the command runs; takes all back when something fails.

@@ -4,7 +4,7 @@
 //! Interface: [`Args`], [`run`]. Read next: `run.rs`; the module behind it is
 //! [`crate::namespaces`].
 
-mod carry_out;
+pub(super) mod carry_out;
 mod enter;
 mod ls;
 mod pin;

@@ -182,10 +182,14 @@ fn controller(name: &str) -> Ability {
     if !writable {
         return Ability::no(
             format!("{place}: {} is not delegated to this user", dir.display()),
-            format!(
-                "root; or, on v2 with systemd: systemctl edit user@.service, Delegate={}",
-                if tree.v2 { name } else { "yes" }
-            ),
+            match tree.v2 {
+                true => {
+                    format!("root; or with systemd: systemctl edit user@.service, Delegate={name}")
+                }
+                false => "root: v1 trees cannot be delegated safely; v2 can \
+                          (systemd.unified_cgroup_hierarchy=1 at boot)"
+                    .to_string(),
+            },
         );
     }
     Ability::Yes(format!("{place}, {}", dir.display()))

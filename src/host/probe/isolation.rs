@@ -153,7 +153,7 @@ fn module(name: &str, sign: &str) -> Ability {
         return Ability::yes();
     }
     Ability::no(
-        "/sys/kernel/security is not mounted, and nothing else shows it",
-        "mount -t securityfs securityfs /sys/kernel/security",
+        format!("/sys/kernel/security is not mounted, and there is no {sign} either"),
+        format!("a kernel built with it, and lsm=…,{name} on its command line"),
     )
 }

@@ -90,7 +90,7 @@ pub fn all() -> impl Iterator<Item = &'static Probe> {
 fn since(version: &'static str) -> impl FnOnce(Errno) -> String {
     move |errno| match errno {
         Errno::ENOSYS | Errno::EINVAL | Errno::ENOTTY => format!("Linux {version} has it"),
-        Errno::EPERM | Errno::EACCES => "root (or a seccomp filter less) is needed".into(),
+        Errno::EPERM | Errno::EACCES => "root; or a seccomp filter of the caller forbids it".into(),
         _ => String::new(),
     }
 }

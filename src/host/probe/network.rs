@@ -45,6 +45,11 @@ pub(super) const PROBES: &[Probe] = &[
         source: "/dev/net/tun",
         check: || match std::fs::File::open("/dev/net/tun") {
             Ok(_) => Ability::yes(),
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) => unreadable(
+                "/dev/net/tun",
+                &e,
+                "as root: chmod 666 /dev/net/tun, which is safe",
+            ),
             Err(e) => unreadable("/dev/net/tun", &e, "modprobe tun"),
         },
     },

@@ -85,7 +85,12 @@ fn namespaces(p: &Process, lines: &mut Lines) {
             u64::to_string,
         );
         let of = |f: &Fact<u32>| f.get().map_or("-".to_string(), u32::to_string);
-        let owner = n.owner.get().map_or("-".to_string(), u64::to_string);
+        let owner = n
+            .owner
+            .get()
+            .copied()
+            .flatten()
+            .map_or("-".to_string(), |id| id.to_string());
         vec![
             n.kind.clone(),
             id,
@@ -172,7 +177,10 @@ fn mounts(fact: &Fact<Vec<Mount>>, lines: &mut Lines) {
 fn overlay_of(point: &str, overlay: &Overlay, lines: &mut Lines) {
     lines.row(
         "overlay",
-        format!("{point}, {} lower layers", overlay.lower.len()),
+        match overlay.lower.len() {
+            1 => format!("{point}, 1 lower layer"),
+            n => format!("{point}, {n} lower layers"),
+        },
     );
     lines.row(
         "  upper",
@@ -220,11 +228,15 @@ pub(super) fn cgroup(c: &Cgroup, lines: &mut Lines) {
     }
     match c.limits.get() {
         Some(limits) if limits.iter().any(|l| l.limited) => {
-            let rows = limits.iter().filter(|l| l.limited).map(limit).collect();
-            lines.table(
-                &["limit", "used", "here", "applies", "set by", "file"],
-                rows,
-            );
+            let groups = c.groups.get().map(Vec::as_slice).unwrap_or_default();
+            let set: Vec<&CgroupLimit> = limits.iter().filter(|l| l.limited).collect();
+            let rows = set.iter().map(|l| limit(l, groups)).collect();
+            lines.table(&["limit", "used", "here", "applies", "set by"], rows);
+            if lines.look.why {
+                for l in set {
+                    lines.row(&l.name, &l.file);
+                }
+            }
             lines.source(&c.limits);
         }
         _ => lines.fact("limits", &c.limits, |_| "none, here or above".into()),
@@ -275,7 +287,7 @@ fn pairs(map: &std::collections::BTreeMap<String, u64>, units: bool) -> String {
     }
 }
 
-fn limit(l: &CgroupLimit) -> Vec<String> {
+fn limit(l: &CgroupLimit, groups: &[CgroupMembership]) -> Vec<String> {
     let show = |text: &str| match (l.name.as_str(), text.parse::<u64>()) {
         (name, Ok(n)) if name.starts_with("memory") || name.starts_with("hugetlb") => {
             bytes(n as f64)
@@ -288,8 +300,11 @@ fn limit(l: &CgroupLimit) -> Vec<String> {
         l.used.map_or("-".into(), |n| show(&n.to_string())),
         l.own.as_deref().map_or("-".into(), show),
         show(&l.effective),
-        l.set_by.clone().unwrap_or_else(|| "-".into()),
-        l.file.clone(),
+        match &l.set_by {
+            Some(group) if groups.iter().any(|g| g.path == *group) => "this group".into(),
+            Some(group) => group.clone(),
+            None => "-".into(),
+        },
     ]
 }
 
@@ -338,6 +353,14 @@ fn privileges(p: &Process, lines: &mut Lines) {
     ] {
         lines.fact(key, fact, set);
     }
+    let none = |fact: &Fact<CapabilitySet>| fact.get().is_some_and(|s| s.names.is_empty());
+    if none(&c.permitted) && !none(&c.bounding) && none(&c.ambient) {
+        lines.row(
+            "",
+            "the bounding set gives a user who is not root nothing without ambient capabilities: \
+             --cap-add has no effect for it",
+        );
+    }
     lines.fact("no_new_privs", &p.no_new_privs, |set| match set {
         true => "yes: execve gives no more privileges".into(),
         false => "no: set-user-id programs work".into(),
@@ -366,6 +389,19 @@ fn privileges(p: &Process, lines: &mut Lines) {
         }
         None => lines.fact("  answers", &p.seccomp.verdicts, |_| String::new()),
     }
+    lines.fact("SIGTERM", &p.signals.answers_sigterm, |answers| {
+        let is_init = p.processes.get().is_some_and(|list| {
+            list.iter()
+                .any(|t| t.target && t.inside.len() > 1 && t.inside.last() == Some(&1))
+        });
+        match (answers, is_init) {
+            (true, _) => "ends it, or reaches its handler".into(),
+            (false, true) => "does nothing: PID 1 without a handler. Stopping it takes the whole \
+                              timeout; --init or an exec form that handles it helps"
+                .into(),
+            (false, false) => "does nothing: ignored or blocked".into(),
+        }
+    });
     lines.fact("LSM label", &p.lsm_label, Clone::clone);
     match p.devices.rules.get() {
         Some(rules) => lines.fact("devices", &p.devices.rules, |_| rules.join("\n")),

@@ -97,7 +97,11 @@ pub(super) fn layer(l: &Layer, lines: &mut Lines) {
         "below it",
         l.parent.as_deref().unwrap_or("nothing: it is the lowest"),
     );
-    row(lines, "directory", &l.directory);
+    let place = match l.unpacked {
+        true => l.directory.clone(),
+        false => "not unpacked: no container has needed it yet".into(),
+    };
+    row(lines, "directory", &place);
     if let Some(size) = l.size {
         lines.row("size", bytes(size as f64));
     }

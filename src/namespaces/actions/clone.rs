@@ -51,6 +51,7 @@ impl Action for Clone {
             ),
             None => None,
         };
+        // ANCHOR: clone-apply
         let cloned = sys::clone3(self.flags, cgroup.as_ref())
             .map_err(|e| refused("create", self.flags, e))?;
         match cloned {
@@ -58,6 +59,7 @@ impl Action for Clone {
             Cloned::Parent { pid, pidfd } => scene.child = Some(Child { pid, pidfd }),
         }
         Ok(())
+        // ANCHOR_END: clone-apply
     }
 
     /// Before: the parent's namespaces, which the child would have inherited. After: the child's.

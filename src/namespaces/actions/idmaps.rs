@@ -12,7 +12,7 @@
 
 use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
-use crate::namespaces::{IdKind, IdMap};
+use crate::namespaces::{IdKind, IdMap, refusal::restricted_by_apparmor};
 use crate::sys;
 use std::path::{Path, PathBuf};
 
@@ -112,11 +112,11 @@ impl Action for WriteIdMap {
         let path = self.whose.file(scene, self.kind.map_file())?;
         sys::fs::write_file(&path, &IdMap::kernel_text(&self.maps)).map_err(|e| {
             let hint = match e.errno {
-                sys::Errno::EPERM => Some(
+                sys::Errno::EPERM => Some(restricted_by_apparmor().unwrap_or(
                     "without CAP_SETUID and CAP_SETGID the kernel takes a single line that maps \
                      the caller's own id; a group map then needs `deny` in setgroups; mapping \
                      more takes newuidmap and newgidmap, with ranges in /etc/subuid and /etc/subgid",
-                ),
+                )),
                 sys::Errno::EINVAL => Some("ranges must not overlap, and at most 340 are taken"),
                 _ => None,
             };

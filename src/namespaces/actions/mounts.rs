@@ -190,6 +190,7 @@ impl Action for PivotRoot {
         let new = fs::open(&self.root, libc::O_PATH | libc::O_DIRECTORY, 0)
             .with_context(|| format!("cannot open the new root {}", name()))?;
         fs::fchdir(&new).with_context(|| format!("cannot enter the new root {}", name()))?;
+        // ANCHOR: pivot-root
         let here = Path::new(".");
         mount::pivot_root(here, here).map_err(|e| {
             let hint = match e.errno {
@@ -211,6 +212,7 @@ impl Action for PivotRoot {
         // The old root now covers the new one at "/". Lazily, for its own mounts are below it.
         mount::umount2(here, libc::MNT_DETACH).context("cannot let go of the old root")?;
         fs::chdir("/").context("cannot enter the new root")
+        // ANCHOR_END: pivot-root
     }
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         use std::os::unix::fs::MetadataExt;

@@ -20,6 +20,11 @@ impl fmt::Display for Keeper {
             Keeper::Descriptor { pid, fd, command } => {
                 write!(f, "descriptor {fd} of {pid} ({})", short(command))
             }
+            Keeper::Mount {
+                path,
+                mount_namespace,
+                pid: None,
+            } => write!(f, "mounted on {path} in mnt {mount_namespace}"),
             Keeper::Mount { path, .. } => write!(f, "mounted on {path}"),
             Keeper::Socket { pid, fd, command } => {
                 write!(f, "socket {fd} of {pid} ({})", short(command))

@@ -11,6 +11,7 @@
 //! | the place for next children | /proc/PID/ns/pid_for_children, time_for_children |
 //! | an open descriptor | /proc/PID/fd → `net:[4026532277]` |
 //! | a bind mount, in any mount namespace | /proc/PID/mountinfo: type nsfs, root `net:[…]` |
+//! | the same, where no process is | listmount(2), statmount(2) by the namespace's id |
 //! | a socket made in a network namespace | pidfd_getfd, then `SIOCGSKNS` |
 //! | a namespace below it, or one it owns | `NS_GET_PARENT`, `NS_GET_USERNS` |
 //!
@@ -122,8 +123,9 @@ pub enum Keeper {
         path: String,
         /// In which mount namespace.
         mount_namespace: u64,
-        /// A process there, to find the path through /proc/PID/root.
-        pid: i32,
+        /// A process there, to find the path through /proc/PID/root; none where that mount
+        /// namespace itself is only pinned or held open.
+        pid: Option<i32>,
     },
     /// A socket that was made in it is held by a process in another.
     Socket {

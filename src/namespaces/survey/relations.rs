@@ -25,7 +25,10 @@ pub(super) fn follow(scan: &mut Scan) {
             Some(Ok(fd)) if inode(&fd) == Some(key.1) => queue.push((*key, fd)),
             Some(Ok(_)) => seen.owner_unread = Some("it went away meanwhile".into()),
             Some(Err(e)) => seen.owner_unread = Some(sys::describe_errno(e.errno)),
-            None => seen.owner_unread = Some("only a socket of it is open".into()),
+            None => {
+                let why = "only a socket of it is open, or it is mounted where no process is";
+                seen.owner_unread = Some(why.into());
+            }
         }
     }
     let mut asked: BTreeSet<(Kind, u64)> = queue.iter().map(|(key, _)| *key).collect();

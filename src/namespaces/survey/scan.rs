@@ -239,9 +239,50 @@ impl Scan {
                 let keeper = Keeper::Mount {
                     path,
                     mount_namespace,
-                    pid,
+                    pid: Some(pid),
                 };
                 self.keeper(kind, id, open, keeper);
+            }
+        }
+        self.mounts_without_a_process();
+    }
+
+    /// The same for the mount namespaces that are only pinned or held open: /proc shows nothing
+    /// of them, but the kernel answers by their id (Linux 6.11).
+    fn mounts_without_a_process(&mut self) {
+        let lone: Vec<(u64, PathBuf)> = self
+            .found
+            .iter()
+            .filter(|((kind, id), _)| *kind == Kind::Mnt && !self.mount_namespaces.contains_key(id))
+            .filter_map(|((_, id), seen)| Some((*id, seen.path.clone()?)))
+            .collect();
+        for (mount_namespace, path) in lone {
+            let mounts = sys::namespace::open_ns(path)
+                .and_then(sys::statmount::mnt_ns_id)
+                .and_then(|id| {
+                    let ids = sys::statmount::listmount(id)?;
+                    let one = |mount: &u64| sys::statmount::statmount(id, *mount).ok();
+                    Ok(ids.iter().filter_map(one).collect::<Vec<_>>())
+                });
+            let mounts = match mounts {
+                Ok(mounts) => mounts,
+                Err(e) => {
+                    self.not_read(
+                        "the mounts of mount namespaces without a process",
+                        &e.errno.into(),
+                    );
+                    continue;
+                }
+            };
+            for mount in mounts.into_iter().filter(|m| m.fs_type == "nsfs") {
+                if let Some((kind, id)) = Kind::parse_link(&mount.root) {
+                    let seen = self.found.entry((kind, id)).or_default();
+                    seen.keepers.push(Keeper::Mount {
+                        path: mount.point,
+                        mount_namespace,
+                        pid: None,
+                    });
+                }
             }
         }
     }

@@ -14,12 +14,18 @@
 //!   lowers[1]   a  b           the layer below
 //! ```
 //!
-//! Interface: [`MountOverlay`], [`Unmount`]. Read next: [`super::whiteout`].
+//! Interface: [`MountOverlay`], [`Unmount`]. Read next: `names.rs`, then [`super::whiteout`].
+
+mod mountinfo;
+mod names;
+
+pub use mountinfo::{MountLine, find_mount, mounted_at};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::sys::{self, Errno, SysError, SysResult, fs, mount};
-use std::os::fd::{AsRawFd, OwnedFd};
+use names::{Names, escape, is_awkward, split_list, unescape};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// The most lower directories that the kernel stacks (`OVL_MAX_STACK`).
@@ -378,130 +384,6 @@ pub fn unmount(target: &Path) -> Result<()> {
     })
 }
 
-/// The mount on top at `target`, as /proc/self/mountinfo shows it: "overlay rw,relatime - rw,…".
-pub fn mounted_at(target: &Path) -> Fact {
-    const SOURCE: &str = "/proc/self/mountinfo";
-    let absolute = std::path::absolute(target).unwrap_or_else(|_| target.to_path_buf());
-    let value = match std::fs::read_to_string(SOURCE) {
-        Ok(text) => match find_mount(&text, &absolute) {
-            Some(m) => Ok(format!("{} {} - {}", m.fstype, m.options, m.super_options)),
-            None => Ok("not a mount point".to_string()),
-        },
-        Err(e) => Err(e.to_string()),
-    };
-    Fact {
-        what: format!("mount at {}", target.display()),
-        value,
-        source: SOURCE.into(),
-    }
-}
-
-/// One line of mountinfo, as far as it is needed here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountLine {
-    /// The mount point, unescaped.
-    pub point: PathBuf,
-    /// The file system's type.
-    pub fstype: String,
-    /// The mount's options.
-    pub options: String,
-    /// The superblock's options: here are `lowerdir=` and `upperdir=`.
-    pub super_options: String,
-}
-
-/// The last mount at exactly `target` in the text of a mountinfo file (the last is on top).
-/// See proc_pid_mountinfo(5).
-pub fn find_mount(mountinfo: &str, target: &Path) -> Option<MountLine> {
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            let (left, right) = line.split_once(" - ")?;
-            let left: Vec<&str> = left.split(' ').collect();
-            let mut right = right.split(' ');
-            let point = PathBuf::from(unescape_octal(left.get(4)?));
-            Some(MountLine {
-                point,
-                options: (*left.get(5)?).into(),
-                fstype: right.next()?.into(),
-                super_options: right.nth(1)?.into(),
-            })
-        })
-        .rfind(|m| m.point == target)
-}
-
-/// The names by which the layers are given to the kernel: their paths, or, where those do not
-/// fit, the numbers of descriptors, looked up in /proc/self/fd as the working directory.
-struct Names {
-    lowers: Vec<String>,
-    upper: Option<String>,
-    work: Option<String>,
-    target: Option<OwnedFd>,
-    held: Vec<OwnedFd>,
-    came_from: Option<OwnedFd>,
-}
-
-impl Names {
-    fn as_they_are(m: &MountOverlay) -> Names {
-        let name = |p: &PathBuf| p.display().to_string();
-        Names {
-            lowers: m.lowers.iter().map(name).collect(),
-            upper: m.upper.as_ref().map(name),
-            work: m.work.as_ref().map(name),
-            target: None,
-            held: Vec::new(),
-            came_from: None,
-        }
-    }
-
-    fn new(m: &MountOverlay, fits: impl Fn(&[&Path]) -> bool) -> SysResult<Names> {
-        let all: Vec<&Path> = m
-            .lowers
-            .iter()
-            .chain(&m.upper)
-            .chain(&m.work)
-            .map(PathBuf::as_path)
-            .collect();
-        if fits(&all) {
-            return Ok(Names::as_they_are(m));
-        }
-        let directory = libc::O_PATH | libc::O_DIRECTORY;
-        let mut held = Vec::new();
-        let mut number = |path: &Path| -> SysResult<String> {
-            let fd = fs::open(path, directory, 0)?;
-            let name = fd.as_raw_fd().to_string();
-            held.push(fd);
-            Ok(name)
-        };
-        let lowers = m
-            .lowers
-            .iter()
-            .map(|p| number(p))
-            .collect::<SysResult<Vec<_>>>()?;
-        let upper = m.upper.as_deref().map(&mut number).transpose()?;
-        let work = m.work.as_deref().map(&mut number).transpose()?;
-        let target = fs::open(&m.target, directory, 0)?;
-        let came_from = fs::open(".", directory, 0)?;
-        fs::chdir("/proc/self/fd")?;
-        Ok(Names {
-            lowers,
-            upper,
-            work,
-            target: Some(target),
-            held,
-            came_from: Some(came_from),
-        })
-    }
-
-    /// Goes back to the working directory.
-    fn leave(self) -> SysResult<()> {
-        drop(self.held);
-        match self.came_from {
-            Some(fd) => fs::fchdir(&fd),
-            None => Ok(()),
-        }
-    }
-}
-
 const MOUNT_OPTIONS: &[(&str, u64, u64)] = &[
     ("nosuid", libc::MOUNT_ATTR_NOSUID, libc::MS_NOSUID),
     ("nodev", libc::MOUNT_ATTR_NODEV, libc::MS_NODEV),
@@ -515,72 +397,10 @@ const MOUNT_OPTIONS: &[(&str, u64, u64)] = &[
     ("relatime", 0, libc::MS_RELATIME),
 ];
 
-/// A path that the kernel's option parsers would take apart.
-fn is_awkward(path: &Path) -> bool {
-    path.to_str()
-        .is_none_or(|t| t.contains([':', ',', '\\', '"']))
-}
-
 /// True in every user namespace but the first, whose map is the identity of all ids.
 fn in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])
-}
-
-fn escape(path: &Path) -> String {
-    let text = path.display().to_string();
-    text.replace('\\', "\\\\").replace(':', "\\:")
-}
-
-fn unescape(text: &str) -> String {
-    split_escaped(text, None).concat()
-}
-
-fn split_list(text: &str) -> Vec<PathBuf> {
-    let parts = split_escaped(text, Some(':'));
-    parts
-        .into_iter()
-        .filter(|p| !p.is_empty())
-        .map(PathBuf::from)
-        .collect()
-}
-
-fn split_escaped(text: &str, at: Option<char>) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        let last = parts.len() - 1;
-        match c {
-            '\\' => parts[last].extend(chars.next()),
-            c if Some(c) == at => parts.push(String::new()),
-            c => parts[last].push(c),
-        }
-    }
-    parts
-}
-
-/// `\040` and its like, as the kernel writes spaces in mountinfo.
-fn unescape_octal(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let octal = bytes.get(i + 1..i + 4).and_then(|d| {
-            let d = std::str::from_utf8(d).ok()?;
-            u8::from_str_radix(d, 8).ok()
-        });
-        match (bytes[i], octal) {
-            (b'\\', Some(byte)) => {
-                out.push(byte);
-                i += 4;
-            }
-            (byte, _) => {
-                out.push(byte);
-                i += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Makes the directory of a mount where it is missing. Errors as mkdir(2).
@@ -627,21 +447,5 @@ mod tests {
         assert!(from(&["lowerdir=/a", "upperdir=/u"]).is_err());
         let many = vec!["/a"; MAX_LOWERS + 1].join(":");
         assert!(from(&[&format!("lowerdir={many}")]).is_err());
-    }
-
-    #[test]
-    fn the_last_mount_at_a_path_is_the_one_on_top() {
-        let text = "30 1 0:26 / /a rw - tmpfs t rw\n\
-                    31 1 0:27 / /a\\040b ro,relatime shared:1 - overlay overlay ro,lowerdir=/x\n\
-                    32 1 0:28 / /a rw - overlay o rw,lowerdir=/y\n";
-        assert_eq!(
-            find_mount(text, Path::new("/a")).unwrap().super_options,
-            "rw,lowerdir=/y"
-        );
-        assert_eq!(
-            find_mount(text, Path::new("/a b")).unwrap().options,
-            "ro,relatime"
-        );
-        assert!(find_mount(text, Path::new("/b")).is_none());
     }
 }

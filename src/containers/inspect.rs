@@ -1,0 +1,152 @@
+//! A container in the words of docker's `inspect`.
+//!
+//! What it does: turns what is written down about a container into the keys that docker's users,
+//! templates and the Engine API know. It only reads: a container whose monitor was killed is shown
+//! as what it is, and left for the next command that changes something to clear up.
+//! What it implements: the schema `ContainerInspectResponse` of the Docker Engine API 1.50, without
+//! the keys of storage drivers and of platforms other than Linux.
+//! Interface: [`docker_keys`]. Read next: [`crate::inspect`], which adds what the kernel says.
+
+use super::state::{Phase, Status};
+use super::store::Container;
+use crate::error::Result;
+use serde_json::{Value, json};
+
+/// What is true about it, without clearing up: a container whose monitor is gone does not run.
+/// Errors: its files cannot be read.
+pub fn current_status(container: &Container) -> Result<Status> {
+    let status = container.written_status()?;
+    if !status.phase.is_live() || container.monitor_lives()? {
+        return Ok(status);
+    }
+    Ok(Status {
+        phase: Phase::Exited,
+        pid: 0,
+        monitor: 0,
+        error: "its monitor was killed; the next command that changes it clears up".into(),
+        ..status
+    })
+}
+
+/// The keys of docker's `inspect`. Errors: its files cannot be read.
+pub fn docker_keys(container: &Container) -> Result<Value> {
+    let status = current_status(container)?;
+    let record = &container.record;
+    let config = serde_json::to_value(&record.config).unwrap_or_default();
+    let host_config = serde_json::to_value(&record.host_config).unwrap_or_default();
+    let command = record.config.args();
+    let path = command.first().cloned().unwrap_or_default();
+    let arguments: Vec<&String> = command.iter().skip(1).collect();
+    let time = |t: &super::time::Time| serde_json::to_value(t).unwrap_or_default();
+    let running = matches!(status.phase, Phase::Running | Phase::Paused);
+    let file = |name: &str| container.dir.join(name).display().to_string();
+    Ok(json!({
+        "Id": record.id,
+        "Created": time(&record.created),
+        "Path": path,
+        "Args": arguments,
+        "State": {
+            "Status": status.phase.name(),
+            "Running": running,
+            "Paused": status.phase == Phase::Paused,
+            "Restarting": status.phase == Phase::Restarting,
+            "OOMKilled": status.oom_killed,
+            "Dead": false,
+            "Pid": status.pid,
+            "ExitCode": status.exit_code,
+            "Error": status.error,
+            "StartedAt": time(&status.started_at),
+            "FinishedAt": time(&status.finished_at),
+        },
+        "Image": record.image_id,
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "LogPath": container.log().display().to_string(),
+        "Name": format!("/{}", record.name),
+        "RestartCount": status.restart_count,
+        "Driver": "overlayfs",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": Value::Null,
+        "HostConfig": host_config,
+        "GraphDriver": {
+            "Name": "overlayfs",
+            "Data": {
+                "UpperDir": file("upper"),
+                "WorkDir": file("work"),
+                "MergedDir": file("rootfs"),
+            },
+        },
+        "Mounts": mounts(&host_config),
+        "Config": config,
+        "NetworkSettings": {
+            "SandboxKey": match running {
+                true => format!("/proc/{}/ns/net", status.pid),
+                false => String::new(),
+            },
+            "Ports": {},
+            "Networks": {},
+        },
+    }))
+}
+
+/// `Binds` and `Mounts` of the host's part as docker shows mounts.
+fn mounts(host_config: &Value) -> Vec<Value> {
+    let list = |key: &str| host_config[key].as_array().cloned().unwrap_or_default();
+    let binds = list("Binds").into_iter().filter_map(|bind| {
+        let bind = bind.as_str()?.to_string();
+        let mut parts = bind.split(':');
+        let (source, destination) = (parts.next()?, parts.next()?);
+        let mode = parts.next().unwrap_or("");
+        let is_path = source.starts_with('/');
+        Some(json!({
+            "Type": if is_path { "bind" } else { "volume" },
+            "Name": if is_path { "" } else { source },
+            "Source": source,
+            "Destination": destination,
+            "Mode": mode,
+            "RW": !mode.split(',').any(|o| o == "ro"),
+            "Propagation": if is_path { "rprivate" } else { "" },
+        }))
+    });
+    let mounts = list("Mounts").into_iter().map(|m| {
+        json!({
+            "Type": m["Type"],
+            "Source": m["Source"],
+            "Destination": m["Target"],
+            "Mode": "",
+            "RW": m["ReadOnly"] != true,
+            "Propagation": m["BindOptions"]["Propagation"].as_str().unwrap_or(""),
+        })
+    });
+    binds.chain(mounts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binds_and_mounts_look_alike() {
+        let all = mounts(&json!({
+            "Binds": ["/a:/b:ro,z", "data:/d"],
+            "Mounts": [{"Type": "tmpfs", "Target": "/t", "ReadOnly": false}]
+        }));
+        assert_eq!(all.len(), 3);
+        assert_eq!(
+            (&all[0]["Type"], &all[0]["RW"]),
+            (&"bind".into(), &false.into())
+        );
+        assert_eq!(
+            (&all[1]["Type"], &all[1]["Name"]),
+            (&"volume".into(), &"data".into())
+        );
+        assert_eq!(
+            (&all[2]["Destination"], &all[2]["RW"]),
+            (&"/t".into(), &true.into())
+        );
+    }
+}

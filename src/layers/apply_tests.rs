@@ -1,0 +1,122 @@
+//! Tests of `apply.rs`: nothing leads out, deletions, replacements.
+
+use super::*;
+
+type Build<'a> = &'a dyn Fn(&mut tar::Builder<Vec<u8>>);
+
+fn layer(build: Build<'_>) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    build(&mut builder);
+    builder.into_inner().unwrap()
+}
+
+fn put(builder: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, path: &str, text: &str) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    // Written raw: the crate itself refuses hostile paths.
+    header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_mode(if kind.is_dir() { 0o755 } else { 0o640 });
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1_000_000_000);
+    let content = if kind.is_file() { text } else { "" };
+    if !kind.is_file() && !text.is_empty() {
+        header.as_old_mut().linkname[..text.len()].copy_from_slice(text.as_bytes());
+    }
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    builder.append(&header, content.as_bytes()).unwrap();
+}
+
+const FILE: tar::EntryType = tar::EntryType::Regular;
+const DIR: tar::EntryType = tar::EntryType::Directory;
+const LINK: tar::EntryType = tar::EntryType::Symlink;
+const HARD: tar::EntryType = tar::EntryType::Link;
+
+#[test]
+fn nothing_is_written_outside() {
+    let around = tempfile::tempdir().unwrap();
+    let inside = around.path().join("inside");
+    let hostile: [(&str, Build<'_>); 6] = [
+        ("dot dot", &|b| put(b, FILE, "../escaped", "x")),
+        ("deep dot dot", &|b| put(b, FILE, "a/../../escaped", "x")),
+        ("absolute", &|b| put(b, FILE, "/../escaped", "x")),
+        ("through a link", &|b| {
+            put(b, LINK, "out", "..");
+            put(b, FILE, "out/escaped", "x");
+        }),
+        ("through an absolute link", &|b| {
+            put(b, LINK, "out", "/tmp");
+            put(b, FILE, "out/escaped-by-link", "x");
+        }),
+        ("a hard link", &|b| put(b, HARD, "mine", "../secret")),
+    ];
+    std::fs::write(around.path().join("secret"), "s").unwrap();
+    for (name, build) in hostile {
+        std::fs::create_dir(&inside).unwrap();
+        let _ = apply(&layer(build)[..], &inside, Target::Plain);
+        let mut names: Vec<_> = std::fs::read_dir(around.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["inside", "secret"], "{name}");
+        assert!(!Path::new("/tmp/escaped-by-link").exists(), "{name}");
+        std::fs::remove_dir_all(&inside).unwrap();
+    }
+}
+
+#[test]
+fn deletions_delete_in_a_plain_tree_and_are_kept_for_an_overlay() {
+    let lower = layer(&|b| {
+        put(b, DIR, "d", "");
+        put(b, FILE, "d/old", "1");
+        put(b, FILE, "gone", "1");
+    });
+    let upper = layer(&|b| {
+        put(b, FILE, ".wh.gone", "");
+        put(b, FILE, "d/new", "2");
+        put(b, FILE, "d/.wh..wh..opq", "");
+    });
+    let plain = tempfile::tempdir().unwrap();
+    apply(&lower[..], plain.path(), Target::Plain).unwrap();
+    apply(&upper[..], plain.path(), Target::Plain).unwrap();
+    assert!(!plain.path().join("gone").exists());
+    assert!(!plain.path().join("d/old").exists());
+    assert!(
+        plain.path().join("d/new").exists(),
+        "a layer's own files stay"
+    );
+    let overlay = tempfile::tempdir().unwrap();
+    apply(&upper[..], overlay.path(), Target::Overlay).unwrap();
+    let gone = std::fs::symlink_metadata(overlay.path().join("gone")).unwrap();
+    assert!(whiteout::is_whiteout(&gone));
+    assert!(whiteout::is_opaque(&overlay.path().join("d")));
+}
+
+#[test]
+fn later_entries_replace_earlier_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = layer(&|b| {
+        put(b, FILE, "a", "first");
+        put(b, FILE, "a", "second");
+        put(b, DIR, "b", "");
+        put(b, FILE, "b/inner", "x");
+        put(b, LINK, "b", "a");
+        put(b, HARD, "c", "a");
+    });
+    apply(&bytes[..], dir.path(), Target::Plain).unwrap();
+    assert_eq!(
+        std::fs::read_to_string(dir.path().join("a")).unwrap(),
+        "second"
+    );
+    assert_eq!(
+        std::fs::read_link(dir.path().join("b")).unwrap(),
+        Path::new("a")
+    );
+    use std::os::unix::fs::MetadataExt;
+    let meta = |n: &str| std::fs::symlink_metadata(dir.path().join(n)).unwrap();
+    assert_eq!(meta("a").ino(), meta("c").ino());
+    assert_eq!(meta("a").mtime(), 1_000_000_000);
+    assert_eq!(meta("a").mode() & 0o7777, 0o640);
+}
