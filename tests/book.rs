@@ -128,7 +128,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     let mut words: Vec<String> = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
-    let mut chars = line.chars().peekable();
+    let chars = line.chars().peekable();
     let mut end = |words: &mut Vec<String>| {
         if let Some(at) = words.iter().position(|w| w == "glassbox") {
             // A word before it (`time`, `eval "$(`) is not its argument.

@@ -277,17 +277,15 @@ fn exec_runs_inside() {
         .stdout,
         "7\n8\n0000000000000000\n"
     );
-    assert_eq!(
-        sh(&["--privileged"], "grep CapEff /proc/self/status")
+    assert!(
+        !sh(&["--privileged"], "grep CapEff /proc/self/status")
             .stdout
-            .contains("a80425fb"),
-        false
+            .contains("a80425fb")
     );
     assert_eq!(sh(&[], "echo e >&2").stderr, "e\n");
-    assert_eq!(
+    assert!(
         host.fails(127, &["exec", "box", "nope"])
-            .contains("not found"),
-        true
+            .contains("not found")
     );
     let out = Run::new(["exec", "-i", "box", "cat"])
         .env("GLASSBOX_ROOT", host.root.path())
