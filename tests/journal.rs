@@ -252,6 +252,8 @@ fn the_journal_of_a_run_with_many_flags_is_complete() {
             "ALL",
             "--hostname",
             "glass",
+            "--workdir",
+            "/new/place",
             "--tmpfs",
             "/scratch",
             "--read-only",
