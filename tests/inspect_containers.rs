@@ -37,6 +37,18 @@ fn a_container_of_this_engine() {
         assert_eq!(one["relation"], "own", "{one}");
     }
     assert_eq!(process["capabilities"]["words"], "exactly Docker's default");
+    // Read back from the kernel and walked, not remembered.
+    assert_eq!(process["seccomp"]["filters"], 1);
+    let verdicts = process["seccomp"]["verdicts"].as_array().unwrap();
+    let refused = verdicts
+        .iter()
+        .find(|v| v["action"] == "errno EPERM")
+        .unwrap();
+    let calls = refused["calls"].as_array().unwrap();
+    assert!(
+        calls.contains(&"mount".into()) && !calls.contains(&"read".into()),
+        "{calls:?}"
+    );
     let limits = process["cgroup"]["limits"].as_array().unwrap();
     let memory = limits.iter().find(|l| l["name"] == "memory.max").unwrap();
     assert_eq!(memory["effective"], "67108864");
