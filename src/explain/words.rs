@@ -71,7 +71,7 @@ pub(super) fn value(text: &str) -> String {
 pub(super) fn counted(text: &str) -> String {
     let words: Vec<&str> = text.split(' ').collect();
     let names = |w: &&str| w.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    match words.len() > 6 && words.iter().all(|w| names(w)) {
+    match words.len() > 6 && words.iter().all(names) {
         true => format!("{} ({} {} …)", words.len(), words[0], words[1]),
         false => text.to_string(),
     }
