@@ -136,7 +136,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
         }
         words.clear();
     };
-    while let Some(c) = chars.next() {
+    for c in chars {
         match (quote, c) {
             (Some(q), c) if c == q => quote = None,
             (Some(_), c) => word.get_or_insert_default().push(c),

@@ -87,6 +87,8 @@ impl Monitor {
         options: &journal::Options,
     ) -> Result<(Launched, Streams)> {
         sys::process::setsid().context("cannot begin a session")?;
+        // The caller's mask is about its own files; the container's must be readable in there.
+        sys::process::umask(0o022);
         // Orphans of a container without a pid namespace of its own come here to be reaped.
         sys::process::prctl(
             "PR_SET_CHILD_SUBREAPER, 1",

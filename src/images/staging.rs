@@ -155,7 +155,8 @@ impl Staging<'_> {
 
     /// Unpacks a layer, checking digest and diff id on the way. What the store has unpacked
     /// already is left alone, after the blob itself was checked by [`Staging::put_stream`].
-    pub fn unpack(&self, layer: &Layer) -> Result<()> {
+    /// `below` are the layers under it, top first.
+    pub fn unpack(&self, layer: &Layer, below: &[PathBuf]) -> Result<()> {
         let done = self.directory.join("layers").join(layer.chain_id.hex());
         if self.store.layer_dir(layer).is_dir() || done.is_dir() {
             return Ok(());
@@ -163,7 +164,7 @@ impl Staging<'_> {
         let temporary = self.scratch("unpacking");
         remove_tree(&temporary)?;
         make_dirs(&temporary.join("diff"))?;
-        let decoded = self.unpack_blob(&layer.digest, &temporary.join("diff"))?;
+        let decoded = self.unpack_blob(&layer.digest, &temporary.join("diff"), below)?;
         super::unpack::verify(&decoded, layer)?;
         Extent::write(&temporary, &decoded)?;
         sys::fs::renameat2(CWD, &temporary, CWD, &done, 0).context("cannot put the layer in place")
@@ -174,7 +175,7 @@ impl Staging<'_> {
         let temporary = self.scratch("unpacking");
         remove_tree(&temporary)?;
         make_dirs(&temporary.join("diff"))?;
-        let decoded = self.unpack_blob(&blob.digest, &temporary.join("diff"))?;
+        let decoded = self.unpack_blob(&blob.digest, &temporary.join("diff"), &[])?;
         Extent::write(&temporary, &decoded)?;
         let diff_id: Digest = decoded.diff_id.parse()?;
         let done = self.directory.join("layers").join(diff_id.hex());
@@ -190,14 +191,18 @@ impl Staging<'_> {
         })
     }
 
-    fn unpack_blob(&self, digest: &Digest, to: &Path) -> Result<Decoded> {
+    fn unpack_blob(&self, digest: &Digest, to: &Path, below: &[PathBuf]) -> Result<Decoded> {
         let blob = self.open_blob(digest)?;
-        apply::apply_layer(
-            blob,
-            super::unpack::MAX_UNPACKED,
-            to,
-            apply::Target::Overlay,
-        )
+        apply::apply_over(blob, super::unpack::MAX_UNPACKED, to, below)
+    }
+
+    /// Where a layer is that was unpacked here or in the store before.
+    fn unpacked(&self, layer: &Layer) -> PathBuf {
+        let here = self.directory.join("layers").join(layer.chain_id.hex());
+        match here.is_dir() {
+            true => here.join("diff"),
+            false => self.store.layer_dir(layer),
+        }
     }
 
     /// Unpacks all layers of an image whose manifest and configuration are known, telling `report`
@@ -219,6 +224,7 @@ impl Staging<'_> {
         }
         let count = ids.len();
         let chains = chain_ids(ids);
+        let mut below = Vec::new();
         for (i, (blob, chain_id)) in manifest.layers.iter().zip(chains).enumerate() {
             report(&format!(
                 "unpacking layer {} of {count}: {}",
@@ -233,13 +239,14 @@ impl Staging<'_> {
                 chain_id,
                 created_by: None,
             };
-            self.unpack(&layer).with_context(|| {
+            self.unpack(&layer, &below).with_context(|| {
                 format!(
                     "cannot unpack layer {} of {count}, {}",
                     i + 1,
                     blob.digest.short()
                 )
             })?;
+            below.insert(0, self.unpacked(&layer));
         }
         Ok(())
     }

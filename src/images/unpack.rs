@@ -32,9 +32,11 @@ impl Store {
     pub fn lowers(&self, image: &Image) -> Result<Vec<PathBuf>> {
         if image.layers.iter().any(|l| !self.layer_dir(l).is_dir()) {
             let lock = self.lock()?;
-            for layer in &image.layers {
+            for (i, layer) in image.layers.iter().enumerate() {
                 if !self.layer_dir(layer).is_dir() {
-                    self.unpack(&lock, layer).with_context(|| {
+                    let below = image.layers[..i].iter().rev();
+                    let below: Vec<PathBuf> = below.map(|l| self.layer_dir(l)).collect();
+                    self.unpack(&lock, layer, &below).with_context(|| {
                         format!(
                             "cannot unpack the layer {} of {}",
                             layer.digest.short(),
@@ -52,10 +54,10 @@ impl Store {
             .collect())
     }
 
-    fn unpack(&self, _: &Lock, layer: &Layer) -> Result<()> {
+    fn unpack(&self, _: &Lock, layer: &Layer, below: &[PathBuf]) -> Result<()> {
         let temporary = self.tmp().join(format!("layer-{}", layer.chain_id.hex()));
         super::store::make_dirs(&temporary.join("diff"))?;
-        let result = self.unpack_into(layer, &temporary).and_then(|()| {
+        let result = self.unpack_into(layer, &temporary, below).and_then(|()| {
             let place = self.layers_dir().join(layer.chain_id.hex());
             sys::fs::renameat2(CWD, &temporary, CWD, &place, 0)
                 .context("cannot put the layer in place")
@@ -66,10 +68,9 @@ impl Store {
         result
     }
 
-    fn unpack_into(&self, layer: &Layer, place: &Path) -> Result<()> {
+    fn unpack_into(&self, layer: &Layer, place: &Path, below: &[PathBuf]) -> Result<()> {
         let blob = self.open_blob(&layer.digest)?;
-        let to = place.join("diff");
-        let decoded = apply::apply_layer(blob, MAX_UNPACKED, &to, apply::Target::Overlay)?;
+        let decoded = apply::apply_over(blob, MAX_UNPACKED, &place.join("diff"), below)?;
         verify(&decoded, layer)?;
         Extent::write(place, &decoded)
     }

@@ -25,7 +25,7 @@ use std::fs::File;
 use std::io::BufRead;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// What the directory is for.
@@ -54,13 +54,44 @@ pub fn apply_layer(
     directory: &Path,
     target: Target,
 ) -> Result<Decoded> {
-    let (_, decoded) =
-        compression::decode(input, limit, |stream| apply(stream, directory, target))?;
-    Ok(decoded)
+    apply_counting(input, limit, directory, target).map(|(_, decoded)| decoded)
+}
+
+/// The same, and says what was left out.
+pub fn apply_counting(
+    input: impl std::io::Read + Send,
+    limit: u64,
+    directory: &Path,
+    target: Target,
+) -> Result<(LeftOut, Decoded)> {
+    compression::decode(input, limit, |stream| run(stream, directory, target, None))
+}
+
+/// Applies a layer for an overlay over the layers `below` (top first). Directories that the layer
+/// passes through without an entry of their own get the attributes of the nearest one below, since
+/// in the overlay they will stand for it: else `/tmp` would lose its sticky bit to a layer that
+/// only adds a file to it.
+pub fn apply_over(
+    input: impl std::io::Read + Send,
+    limit: u64,
+    directory: &Path,
+    below: &[PathBuf],
+) -> Result<Decoded> {
+    let run = |stream: &mut _| run(stream, directory, Target::Overlay, Some(below));
+    compression::decode(input, limit, run).map(|(_, decoded)| decoded)
 }
 
 /// Applies an uncompressed layer.
 pub fn apply(input: impl BufRead, directory: &Path, target: Target) -> Result<LeftOut> {
+    run(input, directory, target, None)
+}
+
+fn run(
+    input: impl BufRead,
+    directory: &Path,
+    target: Target,
+    below: Option<&[PathBuf]>,
+) -> Result<LeftOut> {
     let root = fs::open(directory, libc::O_PATH | libc::O_DIRECTORY, 0)
         .with_context(|| format!("cannot open {}", directory.display()))?;
     let mut applier = Applier {
@@ -71,7 +102,11 @@ pub fn apply(input: impl BufRead, directory: &Path, target: Target) -> Result<Le
         directories: BTreeMap::new(),
         made: HashSet::new(),
         left_out: LeftOut::default(),
+        below,
     };
+    if below.is_some() {
+        applier.inherit(Path::new(""))?;
+    }
     let mut archive = Archive::new(input);
     while let Some(entry) = archive.next_entry()? {
         applier
@@ -111,7 +146,7 @@ struct Pending {
     mtime: xattr::Time,
 }
 
-struct Applier {
+struct Applier<'a> {
     root: OwnedFd,
     target: Target,
     privileged: bool,
@@ -121,9 +156,11 @@ struct Applier {
     /// What this layer itself made; its whiteouts are only about what was there before.
     made: HashSet<PathBuf>,
     left_out: LeftOut,
+    /// The layers below, top first, where they are known.
+    below: Option<&'a [PathBuf]>,
 }
 
-impl Applier {
+impl Applier<'_> {
     fn entry<R: BufRead>(&mut self, entry: &Entry, archive: &mut Archive<R>) -> Result<()> {
         let path = normalise(&entry.path)?;
         let Some(name) = path.file_name() else {
@@ -188,7 +225,8 @@ impl Applier {
                     walked.push(part);
                     match fs::mkdirat(&above, Path::new(part.as_os_str()), 0o755) {
                         Err(e) if e.errno == Errno::EEXIST => {}
-                        other => other?,
+                        Err(e) => return Err(e.into()),
+                        Ok(()) => self.inherit(&walked)?,
                     }
                 }
                 self.open_directory(parent)
@@ -196,6 +234,47 @@ impl Applier {
             other => other,
         };
         self.parent = Some((parent.to_path_buf(), opened?));
+        Ok(())
+    }
+
+    /// Gives a directory that has no entry of its own what the nearest one below has.
+    fn inherit(&mut self, path: &Path) -> Result<()> {
+        let Some(below) = self.below else {
+            return Ok(());
+        };
+        let nearest = below.iter().find_map(|layer| {
+            let place = layer.join(path);
+            let meta = std::fs::symlink_metadata(&place).ok()?;
+            Some((place, meta))
+        });
+        let mut entry = Entry {
+            path: path.as_os_str().as_bytes().to_vec(),
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: xattr::Time::default(),
+            size: 0,
+            sparse: None,
+            xattrs: Vec::new(),
+        };
+        if let Some((place, meta)) = nearest.filter(|(_, meta)| meta.is_dir()) {
+            entry.mode = meta.mode() & 0o7777;
+            (entry.uid, entry.gid) = (meta.uid(), meta.gid());
+            entry.mtime = xattr::Time {
+                seconds: meta.mtime(),
+                nanoseconds: meta.mtime_nsec() as u32,
+            };
+            for name in xattr::llistxattr(&place)? {
+                if let Some(value) = xattr::lgetxattr(&place, &name)? {
+                    entry.xattrs.push((name, value));
+                }
+            }
+        }
+        let directory = self.open_directory(path)?;
+        self.own(&directory, &entry)?;
+        self.xattrs(&directory, &entry)?;
+        self.pend(path.to_path_buf(), &entry);
         Ok(())
     }
 

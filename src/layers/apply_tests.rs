@@ -120,3 +120,26 @@ fn later_entries_replace_earlier_ones() {
     assert_eq!(meta("a").mtime(), 1_000_000_000);
     assert_eq!(meta("a").mode() & 0o7777, 0o640);
 }
+
+#[test]
+fn a_directory_without_an_entry_is_as_the_one_below() {
+    use std::os::unix::fs::MetadataExt;
+    let base = layer(&|b| put(b, DIR, "tmp", ""));
+    let top = layer(&|b| put(b, FILE, "tmp/sub/file", "x"));
+    let (below, above) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    apply_over(&base[..], u64::MAX, below.path(), &[]).unwrap();
+    std::fs::set_permissions(
+        below.path().join("tmp"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o1777),
+    )
+    .unwrap();
+    let stack = [below.path().to_path_buf()];
+    apply_over(&top[..], u64::MAX, above.path(), &stack).unwrap();
+    let of = |path: &str| {
+        let meta = above.path().join(path).metadata().unwrap();
+        (meta.mode() & 0o7777, meta.mtime())
+    };
+    assert_eq!(of("tmp"), (0o1777, 1_000_000_000));
+    assert_eq!(of("tmp/sub"), (0o755, 0));
+    assert_eq!(of(""), (0o755, 0), "the root, too");
+}

@@ -13,7 +13,7 @@
 //! - [`compression`]: gzip, zstd and plain, found out by looking;
 //! - [`archive`]: reading a layer's tar, entry by entry; [`apply`]: making the entries real,
 //!   inside one directory and nowhere else;
-//! - [`create`] and [`diff`]: writing layers;
+//! - [`tree`], [`create`] and [`diff`]: reading trees, writing layers;
 //! - [`whence`]: which layer provides, hides or copied up a path.
 //!
 //! Read next: [`crate::images`], which knows where layers come from.
@@ -21,5 +21,9 @@
 pub mod apply;
 pub mod archive;
 pub mod compression;
+pub mod create;
+pub mod diff;
 pub mod overlay;
+pub mod tree;
+pub mod whence;
 pub mod whiteout;

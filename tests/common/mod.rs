@@ -21,6 +21,7 @@ mod leak;
 pub mod namespaces;
 mod run;
 pub mod source;
+pub mod strace;
 
 use std::io::Write;
 
