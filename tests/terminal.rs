@@ -8,7 +8,7 @@ mod common;
 use common::{LeakCheck, TempRoot, binary, run_in};
 use nix::pty::{Winsize, openpty};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -59,17 +59,7 @@ impl Screen {
             .expect("write to the terminal");
     }
     fn resize(&self, rows: u16, columns: u16) {
-        let size = libc::winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        nix::ioctl_write_ptr_bad!(set_size, libc::TIOCSWINSZ, libc::winsize);
-        // The macro's function is unsafe because it takes a pointer; `size` outlives the call.
-        #[allow(unsafe_code)]
-        // SAFETY: `size` is live for the call and of the type that TIOCSWINSZ reads.
-        unsafe { set_size(self.master.as_raw_fd(), &size) }.expect("TIOCSWINSZ");
+        glassbox::sys::tty::set_window_size(&self.master, rows, columns).expect("TIOCSWINSZ");
     }
     fn read(&mut self) {
         let mut buffer = [0u8; 4096];
@@ -158,7 +148,11 @@ fn a_shell_at_a_terminal() {
     std::thread::sleep(Duration::from_millis(300));
     s.types("\x1a");
     s.wait_for("Stopped");
-    s.types("kill -9 %1; wait; exit 5\n");
+    s.types("fg\n");
+    std::thread::sleep(Duration::from_millis(300));
+    s.types("\x03");
+    s.wait_for("> ");
+    s.types("exit 5\n");
     assert_eq!(s.ends(), 5);
 }
 
