@@ -180,6 +180,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             OpenTerminal {
                 size,
                 console: false,
+                owner: process.user.uid,
             },
         ));
         plan.push(Step::parent(

@@ -50,6 +50,8 @@ pub struct OpenTerminal {
     pub size: Option<(u16, u16)>,
     /// Also show it as /dev/console (a bind mount); not for exec.
     pub console: bool,
+    /// Whose it is: the process's user id, as the container has it.
+    pub owner: u32,
 }
 
 impl Action for OpenTerminal {
@@ -63,6 +65,9 @@ impl Action for OpenTerminal {
                 "ioctl",
                 format!("TIOCSWINSZ, {{{rows}, {columns}}}"),
             ));
+        }
+        if self.owner != 0 {
+            calls.push(Planned::new("fchown", format!("slave, {}, -1", self.owner)));
         }
         if self.console {
             calls.push(Planned::new("open_tree", "slave, OPEN_TREE_CLONE"));
@@ -82,6 +87,11 @@ impl Action for OpenTerminal {
         let slave = sys::tty::open_peer(&master).context(what)?;
         if let Some((rows, columns)) = self.size {
             sys::tty::set_window_size(&slave, rows, columns).context(what)?;
+        }
+        if self.owner != 0 {
+            // devpts gives it to who opened ptmx, root here. Its user must be able to open it again
+            // (/dev/tty, /proc/self/fd/0, tty(1)); the group stays devpts's.
+            sys::xattr::fchown(&slave, self.owner, u32::MAX).context(what)?;
         }
         if self.console {
             let flags = m::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32;

@@ -122,7 +122,7 @@ pub fn prog_load_device(insns: &[Insn]) -> SysResult<OwnedFd> {
         "bpf",
         || {
             format!(
-                "BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions",
+                "BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions, \"Dual MIT/GPL\"",
                 insns.len()
             )
         },

@@ -20,6 +20,7 @@ mod host;
 mod leak;
 pub mod namespaces;
 mod run;
+mod screen;
 pub mod source;
 pub mod strace;
 
@@ -29,6 +30,7 @@ pub use held::{Held, WALLS, inode, no_walls};
 pub use host::Host;
 pub use leak::{LeakCheck, TempRoot};
 pub use run::{Output, Run, as_user, binary, run, run_in};
+pub use screen::Screen;
 
 /// The user that tests become when they run as root: `nobody`.
 pub const USER: u32 = 65534;

@@ -287,6 +287,7 @@ impl Builder<'_> {
                 OpenTerminal {
                     size,
                     console: true,
+                    owner: self.process.user.uid,
                 },
             );
         } else if matches!(self.request.stdio, Stdio::Fds { .. }) {
