@@ -122,7 +122,8 @@ pub fn prog_load_device(insns: &[Insn]) -> SysResult<OwnedFd> {
         "bpf",
         || {
             format!(
-                "BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions, \"Dual MIT/GPL\"",
+                "BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions, \"Dual MIT/GPL\", \
+                 \"glassbox_device\"",
                 insns.len()
             )
         },
