@@ -119,6 +119,7 @@ impl Run {
         self
     }
     /// Runs it as an ordinary user (see [`as_user`]).
+    #[allow(clippy::wrong_self_convention)] // a builder: it says as whom
     pub fn as_user(mut self) -> Run {
         self.user = true;
         self
