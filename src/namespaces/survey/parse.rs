@@ -3,6 +3,7 @@
 //! What it implements: proc_pid_stat(5), proc_pid_mountinfo(5), proc_pid_cmdline(5).
 //! Interface: [`stat`], [`nsfs_mounts`], [`command_line`]. Read next: `scan.rs`.
 
+use crate::host::process::parse_stat;
 use crate::namespaces::Kind;
 
 /// The few fields of /proc/PID/stat that the survey needs.
@@ -18,17 +19,14 @@ pub struct Stat {
     pub start: u64,
 }
 
-/// Parses /proc/PID/stat. The name may hold spaces and parentheses, so it ends at the *last* `)`.
+/// Parses /proc/PID/stat.
 pub fn stat(text: &str) -> Option<Stat> {
-    let (head, tail) = text.rsplit_once(')')?;
-    let (_, comm) = head.split_once('(')?;
-    let fields: Vec<&str> = tail.split_whitespace().collect();
-    // Field 3 of the page (state) is the first here.
+    let stat = parse_stat(text)?;
     Some(Stat {
-        comm: comm.to_string(),
-        state: fields.first()?.chars().next()?,
-        threads: fields.get(17)?.parse().ok()?,
-        start: fields.get(19)?.parse().ok()?,
+        state: stat.state,
+        threads: usize::try_from(stat.num_threads).ok()?,
+        start: stat.starttime,
+        comm: stat.comm,
     })
 }
 
