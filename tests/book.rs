@@ -128,7 +128,6 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     let mut words: Vec<String> = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
-    let mut chars = line.chars().peekable();
     let mut end = |words: &mut Vec<String>| {
         if let Some(at) = words.iter().position(|w| w == "glassbox") {
             // A word before it (`time`, `eval "$(`) is not its argument.
@@ -136,7 +135,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
         }
         words.clear();
     };
-    while let Some(c) = chars.next() {
+    for c in line.chars() {
         match (quote, c) {
             (Some(q), c) if c == q => quote = None,
             (Some(_), c) => word.get_or_insert_default().push(c),

@@ -124,7 +124,7 @@ fn an_old_kernel_moves_init_into_the_v2_tree_too() {
     let calls = plan.after_clone[0].action.calls();
     assert_eq!(
         calls[0].args,
-        "/sys/fs/cgroup/glassbox/web/cgroup.procs ← init's pid"
+        "/sys/fs/cgroup/glassbox/web/cgroup.procs ← 0"
     );
 }
 

@@ -337,3 +337,96 @@ fn the_list_and_the_misses() {
     common::run(["explain", "memroy"]).fails(125, &["memroy", "did you mean memory?"]);
     common::run(["explain", "--container", "memory"]).fails(125, &["no container"]);
 }
+
+/// The program of the real runs below: it says one word on each stream.
+const PROGRAM: [&str; 3] = ["sh", "-c", "echo out; echo err >&2"];
+
+#[test]
+fn a_real_run_is_told_on_stderr_in_about_a_screen_and_its_stdout_stays_clean() {
+    let root = common::TempRoot::new("explain");
+    let _leak = common::LeakCheck::new(&root);
+    let words = [
+        "run",
+        "--name",
+        "told",
+        "--network",
+        "none",
+        "--explain",
+        "lab",
+    ];
+    let output = common::run_in(&root, words.iter().chain(&PROGRAM)).success();
+    output.out_is("out");
+    for part in [
+        "7 containers",
+        "1 namespaces",
+        "6 runtime",
+        "clone3",
+        "pivot_root",
+        "execve",
+        "✓",
+    ] {
+        output.err_has(part);
+    }
+    let lines = output.stderr.lines().count();
+    assert!(
+        lines <= 70,
+        "a story of {lines} lines is no story:\n{output}"
+    );
+    assert!(
+        output.stderr.lines().all(|l| l.chars().count() <= 100),
+        "a line is too long:\n{output}"
+    );
+
+    // Later the journal tells the same.
+    let story = common::run_in(&root, ["explain", "--container", "told"]).success();
+    for part in ["clone3", "pivot_root", "execve"] {
+        story.out_has(part);
+    }
+    let all = common::run_in(&root, ["explain", "--depth", "all", "told"]).success();
+    assert!(
+        all.stdout.lines().count() > 3 * story.stdout.lines().count(),
+        "{all}"
+    );
+    let json = common::run_in(&root, ["explain", "--json", "told"])
+        .success()
+        .json();
+    let records = json["records"].as_array().expect("records");
+    assert!(
+        records.iter().any(|r| r["call"] == "pivot_root"),
+        "{json:#}"
+    );
+    assert_eq!(json["container"].as_str().expect("an id").len(), 64);
+    common::run_in(&root, ["rm", "told"]).success();
+    common::run_in(&root, ["explain", "--container", "told"]).fails(125, &["no container"]);
+}
+
+#[test]
+fn json_narration_is_one_record_a_line() {
+    let root = common::TempRoot::new("explain-json");
+    let _leak = common::LeakCheck::new(&root);
+    let words = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--explain=json",
+        "lab",
+        "true",
+    ];
+    let output = common::run_in(&root, words).success();
+    let lines: Vec<String> = output.stderr.lines().map(str::to_string).collect();
+    let records = glassbox::journal::parse(&lines);
+    assert_eq!(records.len(), lines.len(), "a line is no record:\n{output}");
+    assert!(records.len() > 100, "{output}");
+}
+
+#[test]
+fn a_dry_run_leaves_nothing() {
+    let root = common::TempRoot::new("explain-dry");
+    let _leak = common::LeakCheck::new(&root);
+    let output =
+        common::run_in(&root, ["run", "--dry-run", "--name", "no", "lab", "true"]).success();
+    output.out_has("nothing was done");
+    output.out_has("pivot_root");
+    assert_eq!(common::run_in(&root, ["ps", "-aq"]).success().stdout, "");
+}

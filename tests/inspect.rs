@@ -19,7 +19,7 @@ fn a_process_in_known_namespaces() {
         return common::skip(reason);
     }
     let held = Held::new(WALLS, "hostname inside; sleep 300 & trap \"kill $!\" EXIT");
-    let shell = held.pid_of_shell();
+    let shell = held.init();
     let value = run(["inspect", "--json", "--why", &shell.to_string()])
         .success()
         .json();
@@ -478,83 +478,6 @@ fn a_pid_1_without_a_handler_does_not_stop() {
         held.inspect(&[])["process"]["signals"]["answers_sigterm"],
         true
     );
-}
-
-#[test]
-fn a_container_of_this_engine() {
-    needs!("root");
-    let root = TempRoot::new("inspect-container");
-    let leak = LeakCheck::new(&root);
-    let glassbox = |args: &[&str]| common::run_in(root.path(), args.iter().copied());
-    glassbox(&[
-        "run", "-d", "--name", "web", "-m", "64M", "lab", "sleep", "300",
-    ])
-    .success();
-    let short = glassbox(&[
-        "inspect",
-        "-f",
-        "{{.State.Pid}} {{.State.Status}} {{.Name}}",
-        "web",
-    ]);
-    let value = glassbox(&["inspect", "--json", "web"]).success().json();
-    let process = &value["process"];
-    let pid = process["pid"].to_string();
-    short.success().out_is(&format!("{pid} running /web"));
-    assert_eq!(value["kind"], "container");
-    assert_eq!(value["container"]["State"]["Pid"], process["pid"]);
-    let id = value["container"]["Id"].as_str().unwrap();
-    assert_eq!(process["keeper"]["name"], "glassbox");
-    assert_eq!(process["keeper"]["id"], id);
-    for kind in ["mnt", "uts", "ipc", "pid", "net"] {
-        let namespaces = process["namespaces"].as_array().unwrap();
-        let one = namespaces.iter().find(|n| n["kind"] == kind).unwrap();
-        assert_eq!(one["relation"], "own", "{one}");
-    }
-    assert_eq!(process["capabilities"]["words"], "exactly Docker's default");
-    let limits = process["cgroup"]["limits"].as_array().unwrap();
-    let memory = limits.iter().find(|l| l["name"] == "memory.max").unwrap();
-    assert_eq!(memory["effective"], "67108864");
-    assert!(memory["set_by"].as_str().unwrap().ends_with(id), "{memory}");
-    assert!(memory["used"].as_u64().is_some_and(|n| n > 0), "{memory}");
-    // The overlay's layer is the image's, the image is named, and the layer knows its user.
-    let mounts = process["mounts"].as_array().unwrap();
-    let lower = &mounts[0]["overlay"]["lower"][0];
-    assert_eq!(lower["store"], "glassbox", "{lower}");
-    assert_eq!(lower["images"], serde_json::json!(["lab:latest"]));
-    let chain = lower["chain_id"].as_str().unwrap();
-    let layer = glassbox(&["inspect", "--json", "--size", chain])
-        .success()
-        .json();
-    assert_eq!(layer["kind"], "layer");
-    assert!(layer["layer"]["size"].as_u64().unwrap() > 0);
-    let users = layer["layer"]["used_by"].to_string();
-    assert!(users.contains(&format!("pid {pid} ")), "{users}");
-    let image = glassbox(&[
-        "inspect",
-        "--type",
-        "image",
-        "-f",
-        "{{index .RootFS.Layers 0}}",
-        "lab",
-    ]);
-    image.success().out_has("sha256:");
-    // By the beginning of its id too; and as text.
-    glassbox(&["inspect", &id[..12]])
-        .success()
-        .out_has("in lab:latest");
-    let tree = glassbox(&["inspect", "--tree", "web"]).success();
-    tree.out_has("sleep 300");
-    // Stopped, there is no process to look at.
-    glassbox(&["kill", "web"]).success();
-    glassbox(&["wait", "web"]).success();
-    let value = glassbox(&["inspect", "--json", "web"]).success().json();
-    assert_eq!(value["container"]["State"]["Status"], "exited");
-    assert_eq!(value["container"]["State"]["ExitCode"], 137);
-    assert_eq!(value.get("process"), None);
-    glassbox(&["inspect", "--tree", "web"]).fails(125, &["has no processes"]);
-    glassbox(&["rm", "web"]).success();
-    glassbox(&["inspect", "web"]).fails(125, &["web"]);
-    leak.check();
 }
 
 #[test]

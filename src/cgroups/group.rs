@@ -11,6 +11,7 @@
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::cgroup_layout::{Hierarchy, parse_proc_cgroup};
 use crate::host::{CgroupLayout, Host, LayoutKind};
+use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -433,21 +434,35 @@ fn delegated(
     (available, Some((rest, by.display().to_string())))
 }
 
-/// The group under which a name without a slash is made: the root for those who may write there,
-/// else the caller's own group, in which a delegation would be.
+/// The group under which a name without a slash is made: the root for those who may write there.
+///
+/// For an ordinary user it is where a delegation is: the caller's own group when systemd marked it
+/// as delegated (`Delegate=yes` sets the xattr `user.delegate`); else the group above, if that is
+/// the user's too and holds no processes, for then none has to move; else the own group.
 pub fn base(layout: &CgroupLayout) -> Result<CgroupPath> {
     let root_is_ours = layout
         .hierarchies
         .iter()
         .any(|h| !h.read_only && h.dir("/").is_some_and(|d| may_write(&d)));
-    match layout.unified() {
-        Some(h) if !root_is_ours => {
-            // Our own leaf, after an evacuation, is inside the delegated group.
-            let own = h.own.strip_suffix("/glassbox-leaf").unwrap_or(&h.own);
-            Ok(CgroupPath::from_kernel(own))
+    let Some(h) = layout.unified().filter(|_| !root_is_ours) else {
+        return Ok(CgroupPath::root());
+    };
+    // Our own leaf, after an evacuation, is inside the delegated group.
+    let leaf = format!("/{}", super::actions::LEAF);
+    let own = h.own.strip_suffix(&leaf).unwrap_or(&h.own);
+    if let (Some(dir), Some((above, _))) = (h.dir(own), own.rsplit_once('/'))
+        && let Some(above_dir) = h.dir(above).filter(|_| !above.is_empty())
+    {
+        let mark = sys::xattr::lgetxattr(&dir, b"user.delegate");
+        let marked = mark.is_ok_and(|v| v.as_deref() == Some(b"1"));
+        let free = may_write(&above_dir)
+            && may_write(&above_dir.join("cgroup.subtree_control"))
+            && read_file(&above_dir, "cgroup.procs").is_ok_and(|t| t.is_empty());
+        if free && !marked {
+            return Ok(CgroupPath::from_kernel(above));
         }
-        _ => Ok(CgroupPath::root()),
     }
+    Ok(CgroupPath::from_kernel(own))
 }
 
 /// Reads a file of a group, trimmed. Errors: the file does not exist (the controller is not

@@ -51,7 +51,7 @@ pub fn init(container: &Container, status: &Status) -> Result<OwnedFd> {
 
 /// Sends a signal to its first process. A killing one means that it shall stay ended.
 pub fn kill(container: &Container, signal: i32) -> Result<()> {
-    let status = reconcile::status(container)?;
+    let status = reconcile::settled(container)?;
     let what = || format!("cannot kill container {}", container.name());
     if !matches!(status.phase, Phase::Running | Phase::Paused) {
         return container.must_run(&status).with_context(what);
@@ -70,7 +70,7 @@ pub fn kill(container: &Container, signal: i32) -> Result<()> {
 /// Ends it: its stop signal, `timeout` seconds (its own, or ten, when absent; −1 for ever), then
 /// SIGKILL. Nothing to do when it does not run.
 pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
-    let status = reconcile::status(container)?;
+    let status = reconcile::settled(container)?;
     if !status.phase.is_live() {
         return Ok(());
     }
@@ -135,7 +135,7 @@ fn ended(container: &Container, socket: &OwnedFd, timeout_ms: i32) -> Result<boo
 /// Waits for its end and returns its exit status. One that has ended (or never ran) answers at
 /// once.
 pub fn wait(container: &Container) -> Result<i32> {
-    let status = reconcile::status(container)?;
+    let status = reconcile::settled(container)?;
     if !status.phase.is_live() {
         return Ok(status.exit_code);
     }
@@ -149,7 +149,7 @@ pub fn wait(container: &Container) -> Result<i32> {
 
 /// Removes it. Errors: it runs and `force` was not given.
 pub fn remove(container: &Container, force: bool) -> Result<()> {
-    let status = reconcile::status(container)?;
+    let status = reconcile::settled(container)?;
     if status.phase.is_live() {
         if !force {
             let what = if status.phase == Phase::Paused {
@@ -172,13 +172,9 @@ pub fn remove(container: &Container, force: bool) -> Result<()> {
     let Ok(_lock) = container.lock() else {
         return Ok(());
     };
-    let status = reconcile::repair(container)?;
-    if status.phase.is_live() {
-        return Err(Error::kind(
-            Kind::Conflict,
-            format!("container {} was started again meanwhile", container.name()),
-        ));
-    }
+    reconcile::repair(container)?;
+    // Held until the directory is gone, so that no monitor begins meanwhile.
+    let _monitor = container.lock_monitor()?;
     reconcile::clear(container)?;
     remove::remove_directories(container)
 }

@@ -144,16 +144,28 @@ impl Writer {
         self.put(&lines)
     }
 
+    /// Appends whole lines, as many to each file as its limit lets (one at least).
     fn put(&mut self, lines: &[u8]) -> Result<()> {
         let mut rest = lines;
         while !rest.is_empty() {
-            let n = sys::poll::write_some(&self.file, rest)
-                .with_context(|| format!("cannot write the log {}", self.path.display()))?;
-            self.size += n as u64;
-            rest = &rest[n..];
-        }
-        if self.size >= self.limits.size {
-            self.rotate()?;
+            let room = self.limits.size.saturating_sub(self.size);
+            let fits = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
+            let ends = |b: &u8| *b == b'\n';
+            let end = match rest[..fits].iter().rposition(ends) {
+                Some(at) => at + 1,
+                None => rest.iter().position(ends).map_or(rest.len(), |at| at + 1),
+            };
+            let (mut now, later) = rest.split_at(end);
+            while !now.is_empty() {
+                let n = sys::poll::write_some(&self.file, now)
+                    .with_context(|| format!("cannot write the log {}", self.path.display()))?;
+                self.size += n as u64;
+                now = &now[n..];
+            }
+            rest = later;
+            if self.size >= self.limits.size || !rest.is_empty() {
+                self.rotate()?;
+            }
         }
         Ok(())
     }

@@ -19,10 +19,10 @@ use super::attach::{self, Failure, Message, Wants};
 use super::log::{Limits, Writer};
 use super::prepare::Prepared;
 use super::state::{self, Phase, Status};
-use super::store::{self, Container};
+use super::store::Container;
 use super::time::Time;
 use super::{reconcile, remove};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::journal::{self, Event, Plan, Watch};
 use crate::runtime::{self, Launched, Stdio};
@@ -87,6 +87,8 @@ impl Monitor {
         options: &journal::Options,
     ) -> Result<(Launched, Streams)> {
         sys::process::setsid().context("cannot begin a session")?;
+        // The caller's mask is about its own files; the container's must be readable in there.
+        sys::process::umask(0o022);
         // Orphans of a container without a pid namespace of its own come here to be reaped.
         sys::process::prctl(
             "PR_SET_CHILD_SUBREAPER, 1",
@@ -96,7 +98,11 @@ impl Monitor {
         )
         .context("cannot become a subreaper")?;
         sys::fs::chdir("/").context("cannot leave the working directory")?;
-        self.lock = Some(store::lock(&self.container.dir.join("monitor.lock"))?);
+        self.lock = Some(self.container.lock_monitor()?);
+        if !self.container.dir.join("container.json").exists() {
+            // Who started us was killed, and somebody has removed the container since.
+            return Err(Error::new("the container has been removed"));
+        }
         self.status = Status {
             phase: Phase::Starting,
             pid: 0,
@@ -283,7 +289,10 @@ impl Monitor {
     }
 
     /// It could not be started: whatever exists of it goes, and the reason is written down.
-    fn failed(&mut self, error: &crate::error::Error) {
+    fn failed(&mut self, error: &Error) {
+        if self.lock.is_none() {
+            return; // not ours, or not there any more
+        }
         let _ = reconcile::clear(&self.container); // undone already by the plan; this is idempotent
         self.status.phase = match self.status.started_at {
             Time(0) => Phase::Created,

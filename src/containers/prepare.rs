@@ -42,7 +42,12 @@ pub fn prepare(
     let record = &container.record;
     let h = &record.host_config;
     let mut plan = Plan::default();
-    let bindings = bindings(store, container, &mut plan)?;
+    let mut bindings = bindings(store, container, &mut plan)?;
+    let mut devices = devices(container, host)?;
+    if host.rootless {
+        // In a user namespace nobody makes device nodes: the host's own are bound in.
+        bindings.extend(devices.drain(..).map(|d| d.binding()));
+    }
     let mut layers = vec![container.dir.join("upper")];
     layers.extend(image.lowers.iter().rev().cloned());
     let accounts = users::Accounts::read(&layers)?;
@@ -56,7 +61,7 @@ pub fn prepare(
         identity: users::resolve(&accounts, &record.config.user, &h.group_add)?,
         joins: joins(store, container)?,
         bindings,
-        devices: devices(container, host)?,
+        devices: devices.into_iter().map(|d| (d.device, d.access)).collect(),
         id_maps: id_maps(container, host)?,
         seccomp: seccomp(container)?,
         host_name: read_trimmed("/proc/sys/kernel/hostname"),
@@ -299,8 +304,27 @@ fn joins(store: &Store, container: &Container) -> Result<BTreeMap<&'static str, 
     Ok(joins)
 }
 
+/// A device node of the host's for the container.
+struct Found {
+    node: PathBuf,
+    device: oci::Device,
+    access: String,
+}
+
+impl Found {
+    fn binding(self) -> Binding {
+        Binding {
+            source: self.node,
+            destination: self.device.path.display().to_string(),
+            read_only: false,
+            propagation: "rprivate".into(),
+            non_recursive: true,
+        }
+    }
+}
+
 /// The device nodes behind `--device`, and every one of the host's for a privileged container.
-fn devices(container: &Container, host: &Host) -> Result<Vec<(oci::Device, String)>> {
+fn devices(container: &Container, host: &Host) -> Result<Vec<Found>> {
     let h = &container.record.host_config;
     let mut list = Vec::new();
     for mapping in &h.devices {
@@ -318,7 +342,11 @@ fn devices(container: &Container, host: &Host) -> Result<Vec<(oci::Device, Strin
                 let below = node.strip_prefix(&mapping.path_on_host).unwrap_or(&node);
                 let inside = Path::new(&mapping.path_in_container).join(below);
                 if let Some(device) = device(&node, &inside) {
-                    list.push((device, mapping.cgroup_permissions.clone()));
+                    list.push(Found {
+                        node,
+                        device,
+                        access: mapping.cgroup_permissions.clone(),
+                    });
                 }
             }
             continue;
@@ -328,14 +356,22 @@ fn devices(container: &Container, host: &Host) -> Result<Vec<(oci::Device, Strin
             Path::new(&mapping.path_in_container),
         )
         .ok_or_else(|| Error::kind(Kind::Usage, "not a device node").context(what()))?;
-        list.push((device, mapping.cgroup_permissions.clone()));
+        list.push(Found {
+            node: PathBuf::from(&mapping.path_on_host),
+            device,
+            access: mapping.cgroup_permissions.clone(),
+        });
     }
     if h.privileged && !host.rootless {
         let mut found = Vec::new();
         nodes_below(Path::new("/dev"), &mut found);
         for node in found {
             if let Some(device) = device(&node, &node) {
-                list.push((device, "rwm".into()));
+                list.push(Found {
+                    node,
+                    device,
+                    access: "rwm".into(),
+                });
             }
         }
     }

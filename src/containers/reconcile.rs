@@ -34,6 +34,17 @@ pub fn status(container: &Container) -> Result<Status> {
     repair(container)
 }
 
+/// [`status`], after a start that is under way has come to its end.
+pub fn settled(container: &Container) -> Result<Status> {
+    loop {
+        let status = status(container)?;
+        if status.phase != Phase::Starting {
+            return Ok(status);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// [`status`] for a caller that holds the container's lock.
 pub fn repair(container: &Container) -> Result<Status> {
     let mut status = container.written_status()?;

@@ -231,6 +231,28 @@ impl Container {
             }
         }
     }
+    /// Takes the monitor's lock: there is at most one monitor, and none while it is removed.
+    /// Somebody who only asks holds it for a moment, so it is tried for two seconds. Errors:
+    /// [`Kind::Conflict`] when a monitor lives.
+    pub fn lock_monitor(&self) -> Result<File> {
+        let path = self.dir.join("monitor.lock");
+        let file = open_lock(&path)?;
+        for _ in 0..400 {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                Err(std::fs::TryLockError::Error(e)) => {
+                    return Err(e).with_context(|| format!("cannot lock {}", path.display()));
+                }
+            }
+        }
+        Err(Error::kind(
+            Kind::Conflict,
+            format!("container {} has a monitor that lives", self.name()),
+        ))
+    }
     /// Takes the lock under which it changes. Errors: it has been removed meanwhile.
     pub fn lock(&self) -> Result<File> {
         let gone = || Error::kind(Kind::NotFound, no_such(self.name()));

@@ -12,10 +12,11 @@
 //! Read next: `told.rs` (records become steps), `narrate.rs` and `layout.rs` (steps become
 //! lines), `topics/`.
 
-pub(crate) mod layout;
+mod layout;
 mod narrate;
 mod story;
 mod told;
 pub mod topics;
+mod words;
 
 pub use narrate::{Depth, Narrator, render_journal, render_plan};

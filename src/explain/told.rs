@@ -254,7 +254,8 @@ impl Told {
             .find(|m| m.errno.is_some() && self.error.is_some());
         let done = |m: &&Made| {
             let prepares = PREPARING_PRCTL.iter().any(|p| m.args.starts_with(p));
-            !PREPARING.contains(&m.call.as_str()) && !(m.call == "prctl" && prepares)
+            let prepares = prepares && m.call == "prctl";
+            !prepares && !PREPARING.contains(&m.call.as_str())
         };
         refused
             .or_else(|| self.calls.iter().rev().find(done))

@@ -7,9 +7,10 @@
 //! Interface: [`of_process`], [`of_path`], [`devices`]. Read next: [`crate::cgroups`].
 
 use super::fact::Fact;
-use super::model::{Cgroup, CgroupLimit, CgroupMembership, Devices, Pressure};
+use super::model::{Cgroup, CgroupLimit, CgroupMembership, Devices, MemoryLimitHit, Pressure};
 use crate::cgroups::devices::{Access, DeviceKind, parse_devices_list};
 use crate::cgroups::effective::Effective;
+use crate::cgroups::parse::flat;
 use crate::cgroups::stat::{Stat, stat};
 use crate::cgroups::survey::resolve;
 use crate::cgroups::{CgroupPath, Group, bpf_sim};
@@ -26,7 +27,7 @@ pub fn of_process(pid: u32) -> Cgroup {
         Err(e) => Err(format!("{e:#}")),
     };
     match group {
-        Ok(group) => describe(&stat(&group), source, false),
+        Ok(group) => describe(&group, source, false),
         Err(why) => unread(&source, &why),
     }
 }
@@ -35,7 +36,7 @@ pub fn of_process(pid: u32) -> Cgroup {
 /// Errors: there is none in any hierarchy.
 pub fn of_path(target: &str) -> Result<Cgroup> {
     let group = find(target)?;
-    Ok(describe(&stat(&group), "/proc/self/mountinfo".into(), true))
+    Ok(describe(&group, "/proc/self/mountinfo".into(), true))
 }
 
 /// Looks a group up. Errors: there is none.
@@ -51,13 +52,15 @@ fn unread(source: &str, why: &str) -> Cgroup {
         limits: Fact::unread(source.to_string(), why),
         usage: Fact::unread(source.to_string(), why),
         events: Fact::unread(source.to_string(), why),
+        memory_limit_hit: Fact::unread(source.to_string(), why),
         pressure: Fact::unread(source.to_string(), why),
         frozen: Fact::unread(source.to_string(), why),
         processes: None,
     }
 }
 
-fn describe(s: &Stat, source: String, alone: bool) -> Cgroup {
+fn describe(group: &Group, source: String, alone: bool) -> Cgroup {
+    let s = &stat(group);
     let dirs: Vec<&str> = s.places.iter().map(|p| p.dir.as_str()).collect();
     let files = |names: &str| format!("{names} in {}", dirs.join(", "));
     let groups = s.places.iter().map(|p| CgroupMembership {
@@ -85,6 +88,7 @@ fn describe(s: &Stat, source: String, alone: bool) -> Cgroup {
             files("memory.events, memory.oom_control, cpu.stat, pids.events"),
             events(s),
         ),
+        memory_limit_hit: memory_limit_hit(group),
         pressure: pressure(s),
         frozen: match s.frozen {
             Some(frozen) => Fact::new("cgroup.events or freezer.state", frozen),
@@ -146,6 +150,51 @@ fn events(s: &Stat) -> BTreeMap<String, u64> {
         all.insert(format!("hugetlb.{}.max", h.size), h.refused);
     }
     all
+}
+
+/// The counts that are a group's own: v2 has them in memory.events.local, v1 counts nothing else.
+fn memory_limit_hit(group: &Group) -> Fact<Vec<MemoryLimitHit>> {
+    let Some(dir) = group.dir_of("memory") else {
+        return Fact::unread(
+            "memory.events.local",
+            "no hierarchy has the memory controller",
+        );
+    };
+    let source = match dir.v2 {
+        true => "memory.events.local of the group and every group above it",
+        false => "memory.failcnt, memory.oom_control of the group and every group above it",
+    };
+    let mut hits = Vec::new();
+    for place in dir
+        .dir
+        .ancestors()
+        .take_while(|p| p.starts_with(&dir.mount))
+    {
+        let read = |file: &str| std::fs::read_to_string(place.join(file)).unwrap_or_default();
+        let (hit, killed) = match dir.v2 {
+            true => {
+                let events = flat(&read("memory.events.local"));
+                let of = |key| events.get(key).copied().unwrap_or(0);
+                (of("max"), of("oom_kill"))
+            }
+            false => {
+                let killed = flat(&read("memory.oom_control")).get("oom_kill").copied();
+                (
+                    read("memory.failcnt").trim().parse().unwrap_or(0),
+                    killed.unwrap_or(0),
+                )
+            }
+        };
+        if hit > 0 || killed > 0 {
+            let below = place.strip_prefix(&dir.mount).unwrap_or(place);
+            hits.push(MemoryLimitHit {
+                group: format!("/{}", below.display()),
+                hit,
+                killed,
+            });
+        }
+    }
+    Fact::new(source, hits)
 }
 
 fn pressure(s: &Stat) -> Fact<Vec<Pressure>> {

@@ -73,7 +73,8 @@ pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>>
             uid: user.uid,
             gid: user.gid,
             groups: (!keep_groups).then_some(groups),
-            umask: user.umask,
+            // The caller's own mask is none of the container's business.
+            umask: Some(user.umask.unwrap_or(0o022)),
             keep_capabilities: true,
         },
     ));

@@ -6,7 +6,7 @@
 //!
 //! What it implements: runtime-spec `process.args`, `cwd`, `env`; execve(2), elf(5); the exit
 //! statuses 126 and 127 of POSIX shells.
-//! Interface: [`ChangeDirectory`], [`Execute`]. Read next: `reaper.rs`.
+//! Interface: [`ChangeDirectory`], [`MakeWorkingDirectory`], [`Execute`]. Read next: `reaper.rs`.
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::elf;
@@ -36,19 +36,46 @@ impl Action for ChangeDirectory {
         match sys::fs::chdir(&self.path) {
             Ok(()) => Ok(()),
             Err(e) if e.errno == Errno::ENOENT => {
-                let mut walked = PathBuf::new();
-                for component in self.path.components() {
-                    walked.push(component);
-                    match sys::fs::mkdirat(sys::fs::CWD, &walked, 0o755) {
-                        Err(e) if e.errno == Errno::EEXIST => {}
-                        other => other.with_context(what)?,
-                    }
-                }
+                make_all(&self.path).with_context(what)?;
                 sys::fs::chdir(&self.path).with_context(what)
             }
             Err(e) => Err(e).with_context(what),
         }
     }
+}
+
+/// Makes the working directory while the root file system can still be written.
+#[derive(Debug)]
+pub struct MakeWorkingDirectory {
+    /// Absolute path in the container.
+    pub path: PathBuf,
+}
+
+impl Action for MakeWorkingDirectory {
+    fn calls(&self) -> Vec<Planned> {
+        let args = format!("{:?}, 0755 (where it does not exist)", self.path);
+        vec![Planned::new("mkdirat", args)]
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        if self.path.exists() {
+            return Ok(());
+        }
+        make_all(&self.path)
+            .with_context(|| format!("cannot make the working directory {}", self.path.display()))
+    }
+}
+
+/// Makes a directory and those above it. Errors: those of mkdir(2), but `EEXIST`.
+fn make_all(path: &Path) -> sys::SysResult<()> {
+    let mut walked = PathBuf::new();
+    for component in path.components() {
+        walked.push(component);
+        match sys::fs::mkdirat(sys::fs::CWD, &walked, 0o755) {
+            Err(e) if e.errno == Errno::EEXIST => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Becomes the program.

@@ -52,18 +52,21 @@ impl Held {
         super::run(args).success().json()
     }
 
-    /// The shell itself where it has a child, which [`innermost`] went down to.
-    pub fn pid_of_shell(&self) -> u32 {
-        let comm = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
-        if comm(self.pid).trim() != "sleep" {
-            return self.pid;
+    /// The process that is PID 1 of its namespace, above or at the one that [`innermost`] found.
+    pub fn init(&self) -> u32 {
+        let mut pid = self.pid;
+        loop {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let value = |key: &str| {
+                let line = status.lines().find_map(|l| l.strip_prefix(key));
+                line.and_then(|l| l.split_whitespace().last()?.parse::<u32>().ok())
+                    .unwrap()
+            };
+            if value("NSpid:") == 1 {
+                return pid;
+            }
+            pid = value("PPid:");
         }
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let parent = status
-            .lines()
-            .find_map(|l| l.strip_prefix("PPid:"))
-            .unwrap();
-        parent.trim().parse().unwrap()
     }
 }
 

@@ -16,14 +16,17 @@
 
 pub mod cgroup;
 mod held;
+mod host;
 mod leak;
 pub mod namespaces;
 mod run;
 pub mod source;
+pub mod strace;
 
 use std::io::Write;
 
 pub use held::{Held, WALLS, inode, no_walls};
+pub use host::Host;
 pub use leak::{LeakCheck, TempRoot};
 pub use run::{Output, Run, as_user, binary, run, run_in};
 

@@ -1,8 +1,9 @@
 //! Commands that stay inside namespaces while a test looks at them from outside.
 //!
-//! Interface: [`Held`], [`host`], [`KINDS`], [`rootfs`], [`until`].
+//! Interface: [`Held`], [`ns_run`], [`host`], [`KINDS`], [`rootfs`], [`entries`], [`until`].
 
 use super::{Run, TempRoot};
+use glassbox::host::elf;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
@@ -168,18 +169,38 @@ impl Drop for Held {
 /// A small root file system below `root`: a shell and its libraries, /proc and /tmp.
 pub fn rootfs(root: &TempRoot) -> PathBuf {
     let tree = root.join("rootfs");
-    for dir in ["bin", "lib", "lib64", "proc", "tmp"] {
+    for dir in ["bin", "proc", "tmp"] {
         std::fs::create_dir_all(tree.join(dir)).expect("mkdir");
     }
-    std::fs::copy("/bin/sh", tree.join("bin/sh")).expect("copy the shell");
-    let ldd = std::process::Command::new("ldd").arg("/bin/sh").output();
-    let ldd = ldd.expect("ldd runs");
-    for word in String::from_utf8_lossy(&ldd.stdout).split_whitespace() {
-        if let Some(relative) = word.strip_prefix('/') {
-            let place = tree.join(relative);
-            std::fs::create_dir_all(place.parent().expect("not the root")).expect("mkdir");
-            std::fs::copy(Path::new(word), &place).expect("copy a library");
-        }
+    let shell = Path::new("/bin/sh");
+    std::fs::copy(shell, tree.join("bin/sh")).expect("copy the shell");
+    let needs = elf::read(&std::fs::read(shell).expect("read the shell")).unwrap_or_default();
+    let search = elf::SearchPath::of_this_host();
+    let find = |name: &String| {
+        search
+            .find(name, &needs, shell)
+            .expect("a library of the shell")
+    };
+    let libraries = needs.libraries.iter().map(find);
+    for file in needs.loader.clone().into_iter().chain(libraries) {
+        let place = tree.join(file.strip_prefix("/").expect("an absolute path"));
+        std::fs::create_dir_all(place.parent().expect("not the root")).expect("mkdir");
+        std::fs::copy(&file, &place).expect("copy a library");
     }
     tree
+}
+
+/// What `echo *` prints in a directory.
+pub fn entries(directory: impl AsRef<Path>) -> String {
+    let list = std::fs::read_dir(directory).expect("a directory");
+    let mut names: Vec<String> = list
+        .map(|e| {
+            e.expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    names.join(" ")
 }

@@ -119,6 +119,7 @@ impl Run {
         self
     }
     /// Runs it as an ordinary user (see [`as_user`]).
+    #[allow(clippy::wrong_self_convention)] // "run … as user" is how it reads
     pub fn as_user(mut self) -> Run {
         self.user = true;
         self

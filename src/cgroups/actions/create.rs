@@ -140,8 +140,17 @@ impl CreateGroup {
             return Ok(());
         }
         let all: Vec<String> = off.iter().map(|c| format!("+{c}")).collect();
-        if sys::fs::write_file(&control, &all.join(" ")).is_ok() {
-            return Ok(());
+        for _ in 0..4 {
+            match sys::fs::write_file(&control, &all.join(" ")) {
+                Ok(()) => return Ok(()),
+                // The end of another command of ours may have moved its processes back to the
+                // group that we are about to use: they move out once more.
+                Err(e) if e.errno == Errno::EBUSY && Evacuate::is_ours(above) => {
+                    let from = above.to_path_buf();
+                    Evacuate { from }.evacuate()?;
+                }
+                Err(_) => break,
+            }
         }
         // Together they take effect or fail as one; alone it shows which cannot be had.
         for name in off {
@@ -188,7 +197,14 @@ fn inherit_cpuset(above: &Path, group: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let of = |dir: &Path| std::fs::read_to_string(dir.join(file)).unwrap_or_default();
         if of(group).trim().is_empty() {
-            let parents = of(above);
+            let mut parents = of(above);
+            // Somebody else has made the group above this very moment and not filled it yet.
+            if parents.trim().is_empty()
+                && let Some(higher) = above.parent().filter(|h| h.join(file).exists())
+            {
+                inherit_cpuset(higher, above)?;
+                parents = of(above);
+            }
             sys::fs::write_file(group.join(file), parents.trim())
                 .with_context(|| format!("cannot give {} the {file} above it", group.display()))?;
         }
@@ -300,15 +316,30 @@ impl Evacuate {
     pub fn if_needed(group: &Group) -> Option<Evacuate> {
         let dir = group.usable().find(|d| d.v2)?;
         let above = dir.missing.first()?.parent()?;
-        let inner = above.join("cgroup.type").exists();
-        let busy = inner
-            && std::fs::read_to_string(above.join("cgroup.procs")).is_ok_and(|t| {
-                let me = std::process::id();
-                t.lines().any(|l| l.parse() == Ok(me))
-            });
-        busy.then(|| Evacuate {
+        Self::holds_me(above).then(|| Evacuate {
             from: above.to_path_buf(),
         })
+    }
+
+    /// The group holds the caller itself, and is not the root, which may pass controllers on
+    /// whatever it holds.
+    fn holds_me(dir: &Path) -> bool {
+        let me = std::process::id() as i32;
+        dir.join("cgroup.type").exists() && lifecycle::pids(dir).is_ok_and(|p| p.contains(&me))
+    }
+
+    /// It is the caller's own group, or one that we have evacuated before.
+    fn is_ours(dir: &Path) -> bool {
+        Self::holds_me(dir) || dir.join(LEAF).is_dir()
+    }
+
+    fn evacuate(&self) -> Result<()> {
+        let leaf = self.from.join(LEAF);
+        match sys::fs::mkdirat(CWD, &leaf, 0o755) {
+            Err(e) if e.errno == Errno::EEXIST => {}
+            result => result.with_context(|| format!("cannot make {}", leaf.display()))?,
+        }
+        Self::move_all(&self.from, &leaf)
     }
 
     fn move_all(from: &Path, to: &Path) -> Result<()> {
@@ -343,12 +374,7 @@ impl Action for Evacuate {
         ]
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
-        let leaf = self.from.join(LEAF);
-        match sys::fs::mkdirat(CWD, &leaf, 0o755) {
-            Err(e) if e.errno == Errno::EEXIST => {}
-            result => result.with_context(|| format!("cannot make {}", leaf.display()))?,
-        }
-        Self::move_all(&self.from, &leaf)
+        self.evacuate()
     }
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         let file = self.from.join("cgroup.procs");
@@ -383,7 +409,16 @@ impl Action for Evacuate {
                 result => result.with_context(|| format!("cannot write {}", control.display()))?,
             }
         }
-        Self::move_all(&leaf, &self.from)?;
-        lifecycle::remove_dir(&leaf)
+        // Another command of ours may use the group again by now; then it needs the leaf too.
+        let back = Self::move_all(&leaf, &self.from);
+        let on = std::fs::read_to_string(self.from.join("cgroup.subtree_control"));
+        if back.is_err() && on.is_ok_and(|t| !t.trim().is_empty()) {
+            return Ok(());
+        }
+        back?;
+        match sys::fs::unlinkat(CWD, &leaf, libc::AT_REMOVEDIR) {
+            Err(e) if !matches!(e.errno, Errno::EBUSY | Errno::ENOENT) => Err(e.into()),
+            _ => Ok(()),
+        }
     }
 }

@@ -10,6 +10,9 @@ use crate::ui;
 
 /// Give an image a further name.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  glassbox image tag lab my/tools:1")]
 pub struct TagArgs {
     /// The image.
     source: String,
@@ -118,6 +121,9 @@ fn rm_one(args: &RmArgs, name: &str) -> Result<()> {
 
 /// Remove images without a name, and with --all every image that no container uses.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  glassbox image prune --all")]
 pub struct PruneArgs {
     /// Also images with names.
     #[arg(short, long)]

@@ -188,6 +188,9 @@ fn print_rows(format: &str, values: &[Value], headings: &[(&str, &str)]) -> Resu
 
 /// Show how an image was made, newest step first.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  glassbox image history lab")]
 pub struct HistoryArgs {
     /// Print the ids alone.
     #[arg(short, long)]

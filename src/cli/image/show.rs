@@ -51,6 +51,9 @@ pub fn inspect(args: InspectArgs) -> Result<u8> {
 ///
 /// Exit status 0 when all is right, 1 when something is (and stays) wrong.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  glassbox image fsck")]
 pub struct FsckArgs {
     /// Remove what is damaged or needed by nothing, and unpack again what is missing. An image
     /// that lost a blob is removed: nothing can bring it back but loading it again.

@@ -45,9 +45,8 @@ impl Out {
             .with_context(what)
             .and_then(|f| encode(BufWriter::with_capacity(256 * 1024, f), self.compression, write))
             .and_then(|done| std::fs::rename(&temporary, output).with_context(what).map(|()| done));
-        let (value, written) = result.map_err(|e| {
+        let (value, written) = result.inspect_err(|_e| {
             let _ = std::fs::remove_file(&temporary); // the first failure says more
-            e
         })?;
         if self.json {
             ui::print_json(&json!({
@@ -154,11 +153,10 @@ pub fn apply(args: ApplyArgs) -> Result<u8> {
     let input = progress.wrap(input);
     let result = applying::apply_counting(input, u64::MAX, &args.directory, form(args.overlay));
     progress.finish();
-    let (left_out, decoded) = result.with_context(what).map_err(|e| {
+    let (left_out, decoded) = result.with_context(what).inspect_err(|_e| {
         if made {
             let _ = std::fs::remove_dir_all(&args.directory); // the first failure says more
         }
-        e
     })?;
     if left_out.devices > 0 {
         ui::warn(format_args!("{} device nodes were left out: they need root", left_out.devices));

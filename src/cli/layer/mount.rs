@@ -101,6 +101,9 @@ fn carry_out(
 
 /// Unmount what is on top at a directory.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  glassbox layer umount /mnt")]
 pub struct UmountArgs {
     #[command(flatten)]
     explain: ExplainFlag,

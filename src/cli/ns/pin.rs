@@ -34,6 +34,9 @@ pub struct PinArgs {
 ///
 /// The namespace ends with its last keeper; `glassbox ns ls` shows what else holds it.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  glassbox ns unpin /run/blue.net")]
 pub struct UnpinArgs {
     /// The file that it is mounted on.
     file: PathBuf,

@@ -93,7 +93,7 @@ pub fn capabilities(input: &Input<'_>, warnings: &mut Vec<String>) -> Result<oci
         list.iter()
             .map(|text| {
                 let name = flags::capability(text);
-                let fits = name == "ALL" || known.iter().any(|k| *k == name);
+                let fits = name == "ALL" || known.contains(&name);
                 fits.then_some(name).ok_or_else(|| {
                     Error::kind(Kind::Usage, format!("unknown capability: {text:?}"))
                         .hint("capabilities(7) lists them; ALL means every one")

@@ -5,7 +5,7 @@
 //! Interface: [`render`]. Read next: the texts, in `book/src/topics`.
 
 use super::{Topic, live};
-use crate::explain::layout::wrap;
+use crate::explain::words::wrap;
 use crate::ui::{Style, styled};
 
 const WIDTH: usize = 84;

@@ -231,7 +231,7 @@ fn from_version(what: &str, since: (u32, u32)) -> Ability {
         true => Ability::Yes(format!("v2; Linux {major}.{minor} brought it")),
         false => Ability::no(
             format!("this is Linux {release}"),
-            format!("Linux {major}.{minor} has {what}"),
+            format!("{what} needs Linux {major}.{minor}"),
         ),
     }
 }

@@ -89,7 +89,7 @@ pub fn all() -> impl Iterator<Item = &'static Probe> {
 /// Advice for a call that came with a certain Linux version.
 fn since(version: &'static str) -> impl FnOnce(Errno) -> String {
     move |errno| match errno {
-        Errno::ENOSYS | Errno::EINVAL | Errno::ENOTTY => format!("Linux {version} has it"),
+        Errno::ENOSYS | Errno::EINVAL | Errno::ENOTTY => format!("Linux {version} or later"),
         Errno::EPERM | Errno::EACCES => "root; or a seccomp filter of the caller forbids it".into(),
         _ => String::new(),
     }

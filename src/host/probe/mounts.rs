@@ -42,7 +42,7 @@ pub(super) const PROBES: &[Probe] = &[
         name: "overlayfs lowerdir+",
         what_for: "layers one at a time, free of the one-page limit of mount(2)'s options",
         source: "fsconfig(lowerdir+) in a child's mount namespace",
-        check: || private(lowerdir_plus, since("6.5 (overlayfs) and 5.2 (fsopen)")),
+        check: || private(lowerdir_plus, since("6.5")),
     },
     Probe {
         group: "file systems",
@@ -60,10 +60,10 @@ pub(super) const PROBES: &[Probe] = &[
         group: "file systems",
         name: "id-mapped mounts",
         what_for: "sharing one unpacked layer between containers with different id maps",
-        source: "mount_setattr(MOUNT_ATTR_IDMAP) on a tmpfs in a child's mount namespace",
+        source: "mount_setattr(MOUNT_ATTR_IDMAP) on copies of / and of a tmpfs in a child's mount namespace",
         check: || {
             private_as_root(id_mapped, |e| match e {
-                Errno::EINVAL => "Linux 5.12 (6.3 for tmpfs)".into(),
+                Errno::EINVAL => "Linux 5.12 or later, and a file system that supports it".into(),
                 _ => since("5.12")(e),
             })
         },
@@ -283,11 +283,19 @@ fn id_mapped(dir: &Path) -> SysResult<String> {
                 sys::fs::write_file(format!("/proc/{pid}/uid_map"), "0 100000 10\n")?;
                 sys::fs::write_file(format!("/proc/{pid}/gid_map"), "0 100000 10\n")?;
                 let userns = sys::namespace::open_ns(format!("/proc/{pid}/ns/user"))?;
-                let tree = sys::mount::open_tree(CWD, dir, sys::mount::OPEN_TREE_CLONE)?;
-                let empty = Path::new("");
-                let attribute = libc::MOUNT_ATTR_IDMAP;
-                sys::mount::mount_setattr(&tree, empty, false, attribute, 0, 0, Some(&userns))?;
-                Ok("tmpfs".to_string())
+                let map = |place: &Path| {
+                    // A detached copy: nothing that anybody can see is mapped.
+                    let tree = sys::mount::open_tree(CWD, place, sys::mount::OPEN_TREE_CLONE)?;
+                    let (empty, attribute) = (Path::new(""), libc::MOUNT_ATTR_IDMAP);
+                    sys::mount::mount_setattr(&tree, empty, false, attribute, 0, 0, Some(&userns))
+                };
+                // Each file system needs support of its own.
+                match (map(Path::new("/")), map(dir)) {
+                    (Ok(()), Ok(())) => Ok("the root's file system, tmpfs".to_string()),
+                    (Ok(()), Err(_)) => Ok("the root's file system; not tmpfs".to_string()),
+                    (Err(_), Ok(())) => Ok("tmpfs; not the root's file system".to_string()),
+                    (Err(e), Err(_)) => Err(e),
+                }
             })();
             drop(ours);
             let _ = sys::process::waitid(&pidfd, 0);

@@ -19,6 +19,8 @@ model! {
         usage: Fact<BTreeMap<String, u64>>,
         /// What happened: memory.oom_kill, pids.max (refused forks), cpu.nr_throttled … → count.
         events: Fact<BTreeMap<String, u64>>,
+        /// The groups on the way to the root whose own memory limit was hit, or where the out-of-memory killer chose a process: tells which ancestor's limit fired.
+        memory_limit_hit: Fact<Vec<MemoryLimitHit>>,
         /// How long its processes waited.
         pressure: Fact<Vec<Pressure>>,
         /// True when frozen (docker pause).
@@ -53,6 +55,16 @@ model! {
         file: String,
         /// How much is in use, in the same unit; null where nothing counts it.
         used: Option<u64>,
+    }
+
+    /// A group whose memory limit was hit.
+    MemoryLimitHit {
+        /// The group's path in its hierarchy.
+        group: String,
+        /// How often its own limit made the kernel reclaim.
+        hit: u64,
+        /// How many of its own processes the out-of-memory killer ended.
+        killed: u64,
     }
 
     /// How long processes waited for want of a resource (pressure stall information).

@@ -243,6 +243,24 @@ pub(super) fn cgroup(c: &Cgroup, lines: &mut Lines) {
     }
     lines.fact("usage", &c.usage, |u| pairs(u, true));
     lines.fact("events", &c.events, |e| pairs(e, false));
+    if c.memory_limit_hit.get().is_none_or(|list| !list.is_empty()) {
+        lines.fact("memory limit", &c.memory_limit_hit, |list| {
+            let words = list.iter().map(|h| {
+                let hit = match h.hit {
+                    0 => String::new(),
+                    n => format!(", its limit was hit {n} times"),
+                };
+                match h.killed {
+                    0 => format!("{}{hit}", h.group),
+                    n => format!(
+                        "{}{hit}, {n} of its processes were killed for want of memory",
+                        h.group
+                    ),
+                }
+            });
+            words.collect::<Vec<_>>().join("\n")
+        });
+    }
     if c.frozen.get() == Some(&true) {
         lines.fact("frozen", &c.frozen, |_| {
             "yes: its processes do not run".into()

@@ -17,6 +17,7 @@ use crate::runtime::Stdio;
 use crate::runtime::devices::{Link, MakeNode, Node};
 use crate::runtime::mount::Mount;
 use crate::runtime::options::MountOptions;
+use crate::runtime::program::MakeWorkingDirectory;
 use crate::runtime::rootfs::{
     BindRoot, Mask, OpenRoot, Pivot, Propagation, ReadOnly, ReadOnlyMount,
 };
@@ -348,6 +349,15 @@ impl Builder<'_> {
             );
         }
         if self.spec.root.as_ref().is_some_and(|r| r.readonly) {
+            let cwd = self.process.cwd.clone();
+            if cwd != Path::new("/") {
+                self.init(
+                    Stage::Runtime,
+                    "make-cwd",
+                    "Where the program starts has to exist before nothing can be made any more.",
+                    MakeWorkingDirectory { path: cwd },
+                );
+            }
             self.init(
                 Stage::Runtime,
                 "read-only-root",

@@ -1,0 +1,304 @@
+//! What `run`'s flags do to the kernel's state, what bad ones say, and what an ordinary user can.
+//!
+//! Read next: `containers.rs`.
+
+mod common;
+
+use common::{Host, LeakCheck, Run, TempRoot};
+
+#[test]
+fn what_cannot_run_says_so_and_leaves_nothing() {
+    needs!("root");
+    let host = Host::new("bad");
+    assert!(
+        host.fails(127, &["run", "lab", "nope"])
+            .contains("executable file not found in $PATH")
+    );
+    assert!(
+        host.fails(127, &["run", "lab", "/nope"])
+            .contains("no such file or directory")
+    );
+    assert!(
+        host.fails(126, &["run", "lab", "/etc"])
+            .contains("error: exec")
+    );
+    for args in [
+        &["run", "no-such-image"][..],
+        &["run", "-m", "1m", "lab"],
+        &["run", "-m", "x", "lab"],
+        &["run", "--network", "bridge", "lab"],
+        &["run", "--network", "container:nobody", "lab"],
+        &["run", "-u", "nobody-knows", "lab"],
+        &["run", "-v", "a/b:/c", "lab"],
+        &[
+            "run",
+            "--mount",
+            "type=bind,source=/nonexistent,target=/x",
+            "lab",
+        ],
+        &["run", "--cap-add", "flying", "lab"],
+        &["run", "--device", "/nonexistent", "lab"],
+        &["run", "--sysctl", "kernel.panic=1", "lab"],
+        &["run", "--security-opt", "seccomp=/nonexistent", "lab"],
+        &["run", "--name", "-x", "lab"],
+        &["run", "-w", "relative", "lab"],
+        &["run", "--no-such-flag", "lab"],
+        &["run", "--cpus", "1", "--cpu-quota", "5", "lab"],
+        &["run", "--restart", "always", "--rm", "lab"],
+        &["create", "--ulimit", "nofile=2:1", "lab"],
+        &["run"],
+    ] {
+        let message = host.fails(125, args);
+        assert!(message.contains("error: "), "{args:?}: {message}");
+    }
+    assert_eq!(host.ok(&["ps", "-aq"]), "");
+    let left = std::fs::read_dir(host.root.join("containers"))
+        .unwrap()
+        .count();
+    assert_eq!(left, 1, "the lock alone");
+}
+
+#[test]
+fn flags_reach_the_kernel() {
+    needs!("root");
+    let host = Host::new("flags");
+    let data = host.root.write("data/file", "content");
+    let dir = data.parent().unwrap().display().to_string();
+    let env_file = host.root.write("env", "# comment\nFROM=file\n");
+    let env_file = env_file.display().to_string();
+    assert_eq!(
+        host.sh(&["-e", "A=b", "--env-file", &env_file], "echo $A $FROM"),
+        "b file"
+    );
+    assert_eq!(host.sh(&["-w", "/made/up"], "pwd"), "/made/up");
+    assert_eq!(
+        host.sh(&["-u", "12:34", "--group-add", "56"], "id -u; id -g; id -G"),
+        "12\n34\n34 56"
+    );
+    assert_eq!(
+        host.sh(
+            &["-h", "name", "--add-host", "db:10.9.8.7"],
+            "hostname; grep db /etc/hosts"
+        ),
+        "name\n10.9.8.7\tdb"
+    );
+    assert_eq!(
+        host.sh(
+            &["-v", &format!("{dir}:/d:ro")],
+            "cat /d/file; touch /d/x 2>/dev/null || echo refused"
+        ),
+        "contentrefused"
+    );
+    assert_eq!(
+        host.sh(
+            &["--mount", &format!("type=bind,source={dir},target=/d")],
+            "cat /d/file"
+        ),
+        "content"
+    );
+    assert_eq!(
+        host.sh(
+            &["--tmpfs", "/t:size=1m"],
+            "grep ' /t ' /proc/mounts | grep -o size=1024k"
+        ),
+        "size=1024k"
+    );
+    assert_eq!(
+        host.sh(&["--read-only"], "touch /x 2>/dev/null || echo refused"),
+        "refused"
+    );
+    assert_eq!(
+        host.sh(
+            &["--shm-size", "1m"],
+            "grep ' /dev/shm ' /proc/mounts | grep -o size=1024k"
+        ),
+        "size=1024k"
+    );
+    assert_eq!(
+        host.sh(&["--ulimit", "nofile=50:60"], "ulimit -Sn; ulimit -Hn"),
+        "50\n60"
+    );
+    assert_eq!(
+        host.sh(
+            &["--sysctl", "net.core.somaxconn=99"],
+            "cat /proc/sys/net/core/somaxconn"
+        ),
+        "99"
+    );
+    assert_eq!(
+        host.sh(
+            &["--device", "/dev/null:/dev/none"],
+            "test -c /dev/none && echo there"
+        ),
+        "there"
+    );
+    assert_eq!(
+        host.sh(&["--oom-score-adj", "7"], "cat /proc/self/oom_score_adj"),
+        "7"
+    );
+    assert_eq!(host.sh(&["--entrypoint", "echo"], "x").trim(), "sh -c x");
+    assert_eq!(
+        host.sh(&["--init"], "echo $$; cat /proc/1/comm")
+            .lines()
+            .next(),
+        Some("2")
+    );
+    let status = |flags: &[&str], field: &str| {
+        host.sh(
+            flags,
+            &format!("grep ^{field}: /proc/self/status | cut -f2"),
+        )
+    };
+    assert_eq!(status(&[], "CapEff"), "00000000a80425fb");
+    assert_eq!(
+        status(&["--cap-drop", "ALL", "--cap-add", "net_admin"], "CapEff"),
+        "0000000000001000"
+    );
+    assert_eq!(status(&[], "Seccomp"), "2");
+    assert_eq!(
+        status(&["--security-opt", "seccomp=unconfined"], "Seccomp"),
+        "0"
+    );
+    assert_eq!(
+        status(&["--security-opt", "no-new-privileges"], "NoNewPrivs"),
+        "1"
+    );
+    assert_eq!(status(&["--privileged"], "Seccomp"), "0");
+}
+
+#[test]
+fn limits_reach_the_cgroup() {
+    needs!("root", "cgroup1");
+    let host = Host::new("limits");
+    let flags = [
+        "-m",
+        "64m",
+        "--pids-limit",
+        "33",
+        "--cpus",
+        "0.5",
+        "--cpu-shares",
+        "512",
+        "--cpuset-cpus",
+        "0",
+    ];
+    let script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.cfs_quota_us cpu/cpu.shares cpuset/cpuset.cpus";
+    assert_eq!(host.sh(&flags, script), "67108864\n33\n50000\n512\n0");
+    let out = host.go(&[
+        "run",
+        "--name",
+        "hungry",
+        "-m",
+        "16m",
+        "lab",
+        "tail",
+        "-c",
+        "200000000",
+        "/dev/zero",
+    ]);
+    assert_eq!(out.code(), 137, "{out}");
+    let status = std::fs::read_to_string(
+        host.root
+            .join("containers")
+            .join(host.ok(&["ps", "-aq", "--no-trunc"]))
+            .join("status.json"),
+    );
+    assert!(status.unwrap().contains("\"OOMKilled\": true"));
+}
+
+#[test]
+fn namespaces_are_own_or_shared() {
+    needs!("root");
+    let host = Host::new("namespaces");
+    let own = |name: &str| {
+        std::fs::read_link(format!("/proc/self/ns/{name}"))
+            .unwrap()
+            .display()
+            .to_string()
+    };
+    let inside =
+        |flags: &[&str], name: &str| host.sh(flags, &format!("readlink /proc/self/ns/{name}"));
+    for name in ["mnt", "pid", "net", "ipc", "uts"] {
+        assert_ne!(inside(&[], name), own(name), "{name}");
+    }
+    assert_eq!(inside(&["--network", "host"], "net"), own("net"));
+    assert_eq!(inside(&["--pid", "host"], "pid"), own("pid"));
+    assert_eq!(inside(&["--ipc", "host"], "ipc"), own("ipc"));
+    assert_eq!(inside(&["--uts", "host"], "uts"), own("uts"));
+    host.ok(&["run", "-d", "--name", "other", "lab", "sleep", "100"]);
+    for (flag, name) in [("--network", "net"), ("--pid", "pid"), ("--ipc", "ipc")] {
+        let theirs = host.ok(&["exec", "other", "readlink", &format!("/proc/1/ns/{name}")]);
+        assert_eq!(inside(&[flag, "container:other"], name), theirs);
+    }
+    assert_eq!(
+        host.sh(&[], "cat /sys/class/net/lo/operstate; ls /sys/class/net"),
+        "unknown\nlo"
+    );
+}
+
+#[test]
+fn notes_and_files() {
+    needs!("root");
+    let host = Host::new("notes");
+    let cid = host.root.join("cid").display().to_string();
+    let id = host.ok(&["create", "--cidfile", &cid, "lab"]);
+    assert_eq!(std::fs::read_to_string(&cid).unwrap(), id);
+    assert!(
+        host.fails(125, &["create", "--cidfile", &cid, "lab"])
+            .contains("container ID file found")
+    );
+    host.ok(&[
+        "run",
+        "-v",
+        "data:/data",
+        "lab",
+        "sh",
+        "-c",
+        "echo kept > /data/x",
+    ]);
+    assert_eq!(host.sh(&["-v", "data:/data"], "cat /data/x"), "kept");
+    let missing = host.root.join("made/by/us").display().to_string();
+    host.sh(&["-v", &format!("{missing}:/m")], "true");
+    assert!(std::path::Path::new(&missing).is_dir());
+    assert_eq!(host.sh(&["--name", "once"], "echo ran"), "ran");
+    assert_eq!(
+        host.sh(&["--name", "once"], "echo again"),
+        "again",
+        "--rm freed the name"
+    );
+}
+
+#[test]
+fn an_ordinary_user_runs_containers() {
+    let root = TempRoot::for_user("rootless");
+    let _leaks = LeakCheck::new(&root);
+    let go = |args: &[&str]| {
+        Run::new(args)
+            .as_user()
+            .env("GLASSBOX_ROOT", root.path())
+            .go()
+    };
+    let out = go(&[
+        "run",
+        "--rm",
+        "lab",
+        "sh",
+        "-c",
+        "id -u; cat /proc/self/uid_map; exit 3",
+    ]);
+    if out.stderr.contains("cannot create a user namespace") {
+        return common::skip("needs userns: user namespaces are forbidden to ordinary users here");
+    }
+    assert_eq!(out.code(), 3, "{out}");
+    assert!(out.stdout.starts_with("0\n"), "root inside: {out}");
+    let out = go(&["run", "-d", "--name", "mine", "lab", "sleep", "100"]);
+    assert_eq!(out.code(), 0, "{out}");
+    assert_eq!(go(&["exec", "mine", "id", "-u"]).stdout, "0\n");
+    assert!(go(&["top", "mine"]).stdout.contains("sleep 100"));
+    assert_eq!(go(&["rm", "-f", "mine"]).code(), 0);
+    let out = go(&["run", "--rm", "--userns", "host", "lab", "true"]);
+    assert!(
+        out.code() == 125 && out.stderr.contains("needs root"),
+        "{out}"
+    );
+}

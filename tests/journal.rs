@@ -1,0 +1,323 @@
+//! The journal is complete: every call that changes something, seen by an independent `strace -f` of
+//! a whole run, stands in the container's journal, and nothing else does: the same calls, by the same
+//! process, in the same order, with the same strings and the same result.
+
+mod common;
+
+use common::strace::{self, Call};
+use common::{LeakCheck, TempRoot, binary, run_in};
+use glassbox::journal::{Record, read};
+use glassbox::sys::record;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Runs `glassbox run FLAGS lab COMMAND` under strace; what strace saw, and the journal.
+fn both(root: &TempRoot, flags: &[&str], command: &[&str]) -> (Vec<Call>, Vec<record::Call>) {
+    let trace = root.join("strace.txt");
+    let out = Command::new("strace")
+        .args(strace::OPTIONS)
+        .arg("-o")
+        .arg(&trace)
+        .arg(binary())
+        .args(["run", "--name", "traced", "--network", "none"])
+        .args(flags)
+        .arg("lab")
+        .args(command)
+        .env("GLASSBOX_ROOT", root.path())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("strace starts");
+    assert!(out.status.success(), "{out:?}");
+    let seen = strace::parse(&String::from_utf8_lossy(&std::fs::read(&trace).unwrap()));
+    let journal = read(&journal_of(root)).unwrap();
+    let calls = journal.into_iter().filter_map(|r| match r {
+        Record::Call(call) => Some(call),
+        Record::Event(_) => None,
+    });
+    (seen, calls.collect())
+}
+
+fn journal_of(root: &TempRoot) -> PathBuf {
+    let containers = std::fs::read_dir(root.join("containers")).unwrap();
+    let mut journals: Vec<PathBuf> = containers
+        .map(|entry| entry.unwrap().path().join("journal"))
+        .filter(|path| path.exists())
+        .collect();
+    assert_eq!(journals.len(), 1, "{journals:?}");
+    journals.remove(0)
+}
+
+/// strace's calls that change something, by process, without what is not ours: strace's own execve
+/// of the binary, and what the container's program did after it was executed.
+fn ours(seen: &[Call], journal: &[record::Call]) -> BTreeMap<i32, Vec<Call>> {
+    let mut by_pid: BTreeMap<i32, Vec<Call>> = BTreeMap::new();
+    for call in seen {
+        by_pid.entry(call.pid).or_default().push(call.clone());
+    }
+    let first = seen.first().expect("strace saw something").pid;
+    // The program starts at the last execve that the journal announces for its process.
+    let programs: Vec<i32> = journal
+        .iter()
+        .filter(|c| c.call == "execve")
+        .map(|c| c.pid)
+        .collect();
+    by_pid.retain(|pid, _| journal.iter().any(|c| c.pid == *pid) || *pid == first);
+    for (pid, calls) in &mut by_pid {
+        if *pid == first {
+            assert_eq!(calls[0].name, "execve");
+            calls.remove(0);
+        }
+        if programs.contains(pid)
+            && let Some(at) = calls
+                .iter()
+                .position(|c| c.name == "execve" && c.errno.is_none())
+        {
+            calls.truncate(at + 1);
+        }
+        // The journal's own file is made long enough before the first line is in it; and what the
+        // program prints goes into its log, which is not the story of how it was made.
+        let apart = |c: &Call| {
+            c.name == "ftruncate" && c.args.contains("/journal>")
+                || c.name == "write" && c.args.contains("/log>")
+        };
+        calls.retain(|c| c.changes_state() && !apart(c));
+    }
+    by_pid.retain(|_, calls| !calls.is_empty());
+    by_pid
+}
+
+/// The journal's calls by process. An execve is announced, for it does not come back; when it does,
+/// the announcement is dropped.
+fn told(journal: &[record::Call]) -> BTreeMap<i32, Vec<record::Call>> {
+    let mut by_pid: BTreeMap<i32, Vec<record::Call>> = BTreeMap::new();
+    for call in journal {
+        let calls = by_pid.entry(call.pid).or_default();
+        let announced = calls
+            .last()
+            .is_some_and(|c| c.call == "execve" && c.returned.is_none() && c.errno.is_none());
+        if call.call == "execve" && announced {
+            calls.pop();
+        }
+        calls.push(call.clone());
+    }
+    for calls in by_pid.values_mut() {
+        // Marks on the own descriptors are outside the comparison on both sides.
+        calls.retain(|c| c.call != "close_range");
+    }
+    by_pid.retain(|_, calls| !calls.is_empty());
+    by_pid
+}
+
+/// A process that was made inside the container (`--init`'s child) knows only its id in there; it is
+/// the one that strace saw after all the others.
+fn name_as_outside(journal: &mut [record::Call], seen: &[Call]) {
+    let mut outside: Vec<i32> = Vec::new();
+    for call in seen {
+        let known = outside.contains(&call.pid) || journal.iter().any(|c| c.pid == call.pid);
+        if !known {
+            outside.push(call.pid);
+        }
+    }
+    let mut outside = outside.into_iter();
+    let mut names: BTreeMap<i32, i32> = BTreeMap::new();
+    for call in journal {
+        if seen.iter().all(|c| c.pid != call.pid) {
+            let name = names.entry(call.pid).or_insert_with(|| {
+                outside
+                    .next()
+                    .expect("a process that strace saw and the journal does not name")
+            });
+            call.pid = *name;
+        }
+    }
+}
+
+/// What is wrong with a pair, if something is.
+fn difference(seen: &Call, told: &record::Call) -> Option<String> {
+    if seen.name != told.call {
+        return Some("another call".into());
+    }
+    if seen.errno != told.errno {
+        return Some("another result".into());
+    }
+    if seen.name == "clone3" && seen.returned != told.returned {
+        return Some("another process".into());
+    }
+    let strings = seen.strings();
+    let missing = strings.iter().find(|s| {
+        // Long texts are compared as far as strace printed them.
+        let part: String = s.chars().take(1000).collect();
+        !told.args.contains(&part)
+    });
+    if let Some(string) = missing {
+        return Some(format!("the string {string:?} is missing"));
+    }
+    if matches!(seen.name.as_str(), "setresuid" | "setresgid") && seen.args != told.args {
+        return Some("other ids".into());
+    }
+    None
+}
+
+/// Every process's first difference.
+fn faults(ours: &BTreeMap<i32, Vec<Call>>, told: &BTreeMap<i32, Vec<record::Call>>) -> Vec<String> {
+    let mut faults = Vec::new();
+    for pid in ours
+        .keys()
+        .chain(told.keys().filter(|p| !ours.contains_key(p)))
+    {
+        let (none, nothing) = (Vec::new(), Vec::new());
+        let seen = ours.get(pid).unwrap_or(&none);
+        let told = told.get(pid).unwrap_or(&nothing);
+        for (i, pair) in zip_longest(seen, told).enumerate() {
+            let fault = match pair {
+                (Some(s), Some(t)) => match difference(s, t) {
+                    None => continue,
+                    Some(why) => format!(
+                        "{why}:\n    strace   {}({})\n    journal  {}({})",
+                        s.name, s.args, t.call, t.args
+                    ),
+                },
+                (Some(s), None) => format!("not in the journal: {}({})", s.name, s.args),
+                (None, Some(t)) => format!("strace did not see: {}({})", t.call, t.args),
+                (None, None) => continue,
+            };
+            faults.push(format!("process {pid}, call {i}: {fault}"));
+            break; // what follows is only shifted
+        }
+    }
+    faults
+}
+
+fn compare(name: &str, flags: &[&str], command: &[&str]) {
+    needs!("root", "strace");
+    let root = TempRoot::new(name);
+    let leaks = LeakCheck::new(&root).children();
+    // Making the image is another command's story.
+    run_in(&root, ["run", "--rm", "--network", "none", "lab", "true"]).success();
+    let (seen, mut journal) = both(&root, flags, command);
+    name_as_outside(&mut journal, &seen);
+    let (ours, told) = (ours(&seen, &journal), told(&journal));
+    let found = faults(&ours, &told);
+    // A comparison that could not fail would prove nothing: it must miss any call that is taken out.
+    let all: Vec<(i32, usize)> = told
+        .iter()
+        .flat_map(|(pid, calls)| (0..calls.len()).map(|i| (*pid, i)))
+        .collect();
+    for (pid, at) in all.iter().step_by(7) {
+        let mut damaged = told.clone();
+        damaged.get_mut(pid).unwrap().remove(*at);
+        assert!(!faults(&ours, &damaged).is_empty(), "{pid}, call {at}");
+    }
+    let count: usize = ours.values().map(Vec::len).sum();
+    run_in(&root, ["rm", "--force", "traced"]).success();
+    assert!(found.is_empty(), "{flags:?}\n{}", found.join("\n"));
+    assert!(count > 100, "a container takes more than {count} calls");
+    assert!(
+        ours.len() >= 3,
+        "client, monitor and init: {:?}",
+        ours.keys()
+    );
+    leaks.check();
+}
+
+fn zip_longest<'a, A, B>(
+    a: &'a [A],
+    b: &'a [B],
+) -> impl Iterator<Item = (Option<&'a A>, Option<&'a B>)> {
+    (0..a.len().max(b.len())).map(|i| (a.get(i), b.get(i)))
+}
+
+#[test]
+fn the_journal_of_a_plain_run_is_complete() {
+    compare("journal-plain", &[], &["true"]);
+}
+
+#[test]
+fn the_journal_of_a_run_with_many_flags_is_complete() {
+    compare(
+        "journal-flags",
+        &[
+            "--memory",
+            "64m",
+            "--pids-limit",
+            "50",
+            "--ulimit",
+            "core=0",
+            "--user",
+            "1000:1000",
+            "--security-opt",
+            "no-new-privileges",
+            "--cap-drop",
+            "ALL",
+            "--hostname",
+            "glass",
+            "--workdir",
+            "/new/place",
+            "--tmpfs",
+            "/scratch",
+            "--read-only",
+            "--env",
+            "A=b",
+            "--label",
+            "a=b",
+        ],
+        &["sh", "-c", "echo out; echo err >&2"],
+    );
+}
+
+#[test]
+fn the_journal_of_a_privileged_run_is_complete() {
+    compare(
+        "journal-privileged",
+        &["--privileged", "--init", "--workdir", "/new/place"],
+        &["true"],
+    );
+}
+
+#[test]
+fn strace_is_read_right() {
+    let text = "\
+10 execve(\"/bin/x\", [\"x\"], 0x7ff /* 3 vars */) = 0
+10 clone3({flags=CLONE_NEWNS} => {parent_tid=[11]}, 88 <unfinished ...>
+11 mkdirat(AT_FDCWD</>, \"/a (b) = c\", 0755) = -1 EEXIST (File exists)
+10 <... clone3 resumed>) = 11
+10 write(3</sys/fs/cgroup/x>, \"1\\\"\", 2)  = 2
+10 write(1<pipe:[5]>, \"1\", 1) = 1
+10 setsid()                          = 10
+11 chdir(\"/x\")      = -1 ENOENT (No such file or directory)
+11 +++ exited with 0 +++
+";
+    let calls = strace::parse(text);
+    let short: Vec<String> = calls
+        .iter()
+        .map(|c| {
+            let result = c.errno.clone().or(c.returned.map(|n| n.to_string()));
+            let state = if c.changes_state() {
+                "changes"
+            } else {
+                "reads"
+            };
+            format!(
+                "{} {} {} {state}",
+                c.pid,
+                c.name,
+                result.unwrap_or_default()
+            )
+        })
+        .collect();
+    assert_eq!(
+        short,
+        [
+            "10 execve 0 changes",
+            "11 mkdirat EEXIST changes",
+            "10 clone3 11 changes",
+            "10 write 2 changes",
+            "10 write 1 reads",
+            "10 setsid 10 changes",
+            "11 chdir ENOENT changes",
+        ]
+    );
+    assert_eq!(calls[1].strings(), ["/a (b) = c"]);
+    assert_eq!(calls[3].strings(), ["1\\\""]);
+}

@@ -1,0 +1,266 @@
+//! Terminals, through a real pty: what a user at a keyboard sees.
+//!
+//! Each test opens a pty pair, gives one end to the binary as its terminal, and types at the other.
+//! Read next: `containers.rs`.
+
+mod common;
+
+use common::{LeakCheck, TempRoot, binary, run_in};
+use nix::pty::{Winsize, openpty};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// A terminal with a program on it.
+struct Screen {
+    master: std::fs::File,
+    child: Child,
+    seen: String,
+}
+
+impl Screen {
+    fn open(root: &TempRoot, args: &[&str]) -> Screen {
+        let size = Winsize {
+            ws_row: 33,
+            ws_col: 99,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let pair = openpty(&size, None).expect("a pty");
+        let slave = |fd: &std::os::fd::OwnedFd| fd.try_clone().expect("dup");
+        let mut command = Command::new("setsid");
+        // setsid --ctty makes the terminal the session's own, as a login does.
+        command.args(["--ctty", "--wait"]).arg(binary()).args(args);
+        command
+            .env("GLASSBOX_ROOT", root.path())
+            .env("NO_COLOR", "1");
+        command
+            .stdin(slave(&pair.slave))
+            .stdout(slave(&pair.slave))
+            .stderr(slave(&pair.slave));
+        command.process_group(0);
+        let child = command.spawn().expect("setsid");
+        nix::fcntl::fcntl(
+            &pair.master,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+        )
+        .expect("fcntl");
+        Screen {
+            master: pair.master.into(),
+            child,
+            seen: String::new(),
+        }
+    }
+    fn types(&mut self, text: &str) {
+        self.master
+            .write_all(text.as_bytes())
+            .expect("write to the terminal");
+    }
+    fn resize(&self, rows: u16, columns: u16) {
+        glassbox::sys::tty::set_window_size(&self.master, rows, columns).expect("TIOCSWINSZ");
+    }
+    fn read(&mut self) {
+        let mut buffer = [0u8; 4096];
+        let mut fds = [nix::poll::PollFd::new(
+            self.master.as_fd(),
+            nix::poll::PollFlags::POLLIN,
+        )];
+        let _ = nix::poll::poll(&mut fds, 50u16);
+        if let Ok(n) = self.master.read(&mut buffer) {
+            self.seen += &String::from_utf8_lossy(&buffer[..n]);
+        }
+    }
+    /// Waits until `text` is on the screen, after what was waited for before.
+    #[track_caller]
+    fn wait_for(&mut self, text: &str) {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                self.seen.drain(..at + text.len());
+                return;
+            }
+            assert!(
+                Instant::now() < until,
+                "no {text:?} on the screen, only {:?}",
+                self.seen
+            );
+            self.read();
+        }
+    }
+    /// Waits for the program's end.
+    #[track_caller]
+    fn ends(&mut self) -> i32 {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                self.read();
+                return status.code().unwrap_or(-1);
+            }
+            assert!(
+                Instant::now() < until,
+                "it does not end; the screen says {:?}",
+                self.seen
+            );
+            self.read();
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // ended already in a test that passes
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_shell_at_a_terminal() {
+    needs!("root", "setsid");
+    let root = TempRoot::new("tty");
+    let _leaks = LeakCheck::new(&root);
+    let mut s = Screen::open(&root, &["run", "--rm", "-it", "-e", "PS1=> ", "lab", "sh"]);
+    s.wait_for("> ");
+    s.types("tty; stty size; test -t 0 && test -t 2 && echo terminals\n");
+    s.wait_for("/dev/pts/0");
+    s.wait_for("33 99");
+    s.wait_for("terminals");
+    s.resize(44, 111);
+    let until = Instant::now() + Duration::from_secs(10);
+    while !s.seen.contains("44 111") {
+        assert!(
+            Instant::now() < until,
+            "the size did not arrive: {:?}",
+            s.seen
+        );
+        s.types("stty size\n");
+        std::thread::sleep(Duration::from_millis(100));
+        s.read();
+    }
+    // Ctrl-C ends the foreground program, not the shell and not the container.
+    s.types("sleep 1000; echo interrupted=$?\n");
+    std::thread::sleep(Duration::from_millis(300));
+    s.types("\x03");
+    s.wait_for("> ");
+    // Ctrl-Z stops it; the shell inside has job control.
+    s.types("sleep 1000\n");
+    std::thread::sleep(Duration::from_millis(300));
+    s.types("\x1a");
+    s.wait_for("Stopped");
+    s.types("fg\n");
+    std::thread::sleep(Duration::from_millis(300));
+    s.types("\x03");
+    s.wait_for("> ");
+    s.types("exit 5\n");
+    assert_eq!(s.ends(), 5);
+}
+
+#[test]
+fn detach_and_attach_again() {
+    needs!("root", "setsid");
+    let root = TempRoot::new("detach");
+    let _leaks = LeakCheck::new(&root);
+    let mut s = Screen::open(
+        &root,
+        &["run", "--name", "shell", "-it", "-e", "PS1=> ", "lab", "sh"],
+    );
+    s.wait_for("> ");
+    s.types("X=kept\n\x10\x11");
+    assert_eq!(s.ends(), 0);
+    assert_eq!(
+        run_in(&root, ["ps", "--format", "{{.State}}"]).stdout,
+        "running\n"
+    );
+    let mut s = Screen::open(&root, &["attach", "--detach-keys", "ctrl-a,d", "shell"]);
+    let mut other = Screen::open(&root, &["attach", "shell"]);
+    std::thread::sleep(Duration::from_millis(300));
+    s.types("echo value=$X\n");
+    s.wait_for("value=kept");
+    other.wait_for("value=kept");
+    s.types("\x01d");
+    assert_eq!(s.ends(), 0);
+    other.types("exit 3\n");
+    assert_eq!(other.ends(), 3);
+    assert!(
+        run_in(&root, ["logs", "shell"])
+            .stdout
+            .contains("value=kept")
+    );
+    let mut s = Screen::open(&root, &["start", "-ai", "shell"]);
+    s.types("exit 6\n");
+    assert_eq!(s.ends(), 6);
+    assert_eq!(run_in(&root, ["rm", "shell"]).code(), 0);
+}
+
+#[test]
+fn exec_with_a_terminal() {
+    needs!("root", "setsid");
+    let root = TempRoot::new("exec-tty");
+    let _leaks = LeakCheck::new(&root);
+    assert_eq!(
+        run_in(
+            &root,
+            ["run", "-d", "--name", "box", "lab", "sleep", "1000"]
+        )
+        .code(),
+        0
+    );
+    let mut s = Screen::open(&root, &["exec", "-it", "-e", "PS1=> ", "box", "sh"]);
+    s.wait_for("> ");
+    s.types("tty; stty size\n");
+    s.wait_for("/dev/pts/0");
+    s.wait_for("33 99");
+    s.types("sleep 1000\n");
+    std::thread::sleep(Duration::from_millis(300));
+    s.types("\x03");
+    s.wait_for("> ");
+    s.types("exit 9\n");
+    assert_eq!(s.ends(), 9);
+    assert_eq!(run_in(&root, ["rm", "-f", "box"]).code(), 0);
+}
+
+#[test]
+fn signals_without_a_terminal_inside() {
+    needs!("root", "setsid");
+    let root = TempRoot::new("signals");
+    let _leaks = LeakCheck::new(&root);
+    let script = "trap 'echo caught; exit 4' INT; echo ready; while :; do sleep 0.05; done";
+    let mut s = Screen::open(&root, &["run", "--rm", "lab", "sh", "-c", script]);
+    s.wait_for("ready");
+    s.types("\x03");
+    s.wait_for("caught");
+    assert_eq!(s.ends(), 4);
+    // Three in vain let the user go; the container stays.
+    let mut s = Screen::open(
+        &root,
+        &[
+            "run",
+            "--name",
+            "deaf",
+            "lab",
+            "sh",
+            "-c",
+            "trap '' INT; echo ready; sleep 1000",
+        ],
+    );
+    s.wait_for("ready");
+    for _ in 0..3 {
+        s.types("\x03");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(s.ends(), 0);
+    assert_eq!(run_in(&root, ["rm", "-f", "deaf"]).code(), 0);
+}
+
+#[test]
+fn a_pipe_is_no_terminal() {
+    needs!("root");
+    let root = TempRoot::new("pipe");
+    let _leaks = LeakCheck::new(&root);
+    let out = run_in(&root, ["run", "--rm", "-it", "lab", "true"]);
+    assert!(
+        out.code() == 125 && out.stderr.contains("the input device is not a TTY"),
+        "{out}"
+    );
+}
