@@ -15,8 +15,15 @@ pub fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Parses the line. The name in it may hold spaces and parentheses.
+/// Parses the line; `None` for any other text. The name in it may hold spaces and parentheses.
 pub fn parse_stat(text: &str) -> Option<Stat> {
+    // procfs cuts at fixed distances from the parentheses, which is right for the kernel's text
+    // and panics on other text: so the frame is looked at first.
+    let (head, tail) = text.trim().rsplit_once(')')?;
+    let (pid, _) = head.split_once(" (")?;
+    if pid.parse::<i32>().is_err() || !tail.starts_with(' ') || !tail.is_ascii() {
+        return None;
+    }
     Stat::from_read(text.as_bytes()).ok()
 }
 

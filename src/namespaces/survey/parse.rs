@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_name_may_look_like_the_end_of_itself() {
-        let text = "42 (a) S (b) R 1 42 42 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 3 0 777 1 2 3\n";
+        let text = "42 (a) S (b) R 1 42 42 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 3 0 777 1 2 3 \
+                    4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27\n";
         let stat = stat(text).unwrap();
         assert_eq!(stat.comm, "a) S (b");
         assert_eq!((stat.state, stat.threads, stat.start), ('R', 3, 777));
