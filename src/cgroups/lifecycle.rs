@@ -10,6 +10,7 @@
 
 use super::group::Group;
 use crate::error::{Context, Error, Kind, Result};
+use crate::host::process;
 use crate::sys::{self, Errno, fs::CWD};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -256,13 +257,7 @@ fn is_zombie(pid: i32) -> bool {
     if pid == 0 {
         return false; // a process outside of our pid namespace, of which nothing is known
     }
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|t| {
-            t.rsplit_once(") ")
-                .map(|(_, rest)| rest.starts_with(['Z', 'X']))
-        })
-        .unwrap_or(true)
+    process::stat(pid).is_none_or(|stat| process::is_dead(&stat))
 }
 
 /// Kills what is in one directory and below it (of a group that is being taken back), and waits

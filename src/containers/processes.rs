@@ -9,6 +9,7 @@ use super::lifecycle;
 use super::state::Status;
 use super::store::Container;
 use crate::error::Result;
+use crate::host::process;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -69,14 +70,7 @@ fn read(pid: i32) -> Option<Process> {
             .find_map(|l| l.strip_prefix(name))
             .map(|v| v.trim().to_string())
     };
-    let stat = file("stat")?;
-    let after_name: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
-    let ticks = |i: usize| {
-        after_name
-            .get(i)
-            .and_then(|t| t.parse::<u64>().ok())
-            .unwrap_or(0)
-    };
+    let stat = process::stat(pid)?;
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let arguments = arguments.split(|b| *b == 0).filter(|a| !a.is_empty());
     let command: Vec<String> = arguments
@@ -87,12 +81,11 @@ fn read(pid: i32) -> Option<Process> {
         pid,
         parent: field("PPid:")?.parse().ok()?,
         inside: field("NSpid:").and_then(|n| n.split_whitespace().last()?.parse().ok()),
-        state: after_name.first()?.to_string(),
+        state: stat.state.to_string(),
         rss_kib: field("VmRSS:")
             .and_then(|v| v.split_whitespace().next()?.parse().ok())
             .unwrap_or(0),
-        // Fields 14 and 15 of proc_pid_stat(5): utime and stime; the list here begins at field 3.
-        cpu_seconds: (ticks(11) + ticks(12)) / TICKS,
+        cpu_seconds: (stat.utime + stat.stime) / TICKS,
         command: match command.is_empty() {
             true => format!("[{}]", field("Name:").unwrap_or_default()),
             false => command.join(" "),

@@ -13,6 +13,7 @@
 use super::model::{Config, HostConfig};
 use super::time::Time;
 use crate::error::{Context, Result};
+use crate::host::process;
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -189,13 +190,8 @@ pub fn to_json(value: &impl Serialize) -> Result<String> {
 /// The start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); `None`
 /// when it does not exist or is a zombie. See proc_pid_stat(5).
 pub fn process_start(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses and may hold anything, so count from its end.
-    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
-    if matches!(fields.first(), Some(&"Z" | &"X")) {
-        return None;
-    }
-    fields.get(19)?.parse().ok()
+    let stat = process::stat(pid)?;
+    (!process::is_dead(&stat)).then_some(stat.starttime)
 }
 
 #[cfg(test)]

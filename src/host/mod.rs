@@ -12,6 +12,7 @@
 pub mod cgroup_layout;
 pub mod elf;
 pub mod probe;
+pub mod process;
 
 pub use cgroup_layout::{CgroupLayout, Hierarchy, LayoutKind};
 

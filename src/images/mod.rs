@@ -16,6 +16,7 @@ pub mod from_host;
 mod fsck;
 mod load;
 mod reference;
+pub mod remote;
 mod save;
 mod staging;
 mod store;

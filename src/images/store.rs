@@ -456,7 +456,9 @@ impl Store {
                 .manifests
                 .retain(|d| d.digest != manifest.digest || name_of(d).is_some());
         } else if !index.manifests.iter().any(|d| d.digest == manifest.digest) {
-            index.manifests.push(manifest.clone());
+            let mut entry = manifest.clone();
+            entry.annotations.remove(REF_NAME);
+            index.manifests.push(entry);
         }
         self.write_index(lock, &index)
     }

@@ -2,7 +2,7 @@
 //!
 //! What it implements: proc_pid_status(5), proc_pid_stat(5), proc_pid_limits(5),
 //! proc_pid_net(5) (`dev`, `tcp`, `udp`).
-//! Interface: [`Status`], [`start_ticks`], [`limits`], [`interfaces`], [`listening`], [`utc`].
+//! Interface: [`Status`], [`limits`], [`interfaces`], [`listening`], [`utc`].
 //! Read next: `process.rs`.
 
 use super::model::{Interface, Listening, Rlimit};
@@ -61,13 +61,6 @@ pub fn state_word(text: &str) -> String {
         _ => text,
     }
     .to_string()
-}
-
-/// Field 22 of /proc/PID/stat: the start, in clock ticks since boot. The name (field 2) may hold
-/// spaces and parentheses, so counting starts behind the last `)`.
-pub fn start_ticks(stat: &str) -> Option<u64> {
-    let rest = &stat[stat.rfind(')')? + 1..];
-    rest.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// `btime` of /proc/stat: the boot, in seconds since 1970.
@@ -210,10 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_survives_a_hostile_name() {
-        let stat = "7 (a) S 1 (b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 9";
-        assert_eq!(start_ticks(stat), Some(4242));
-        assert_eq!(start_ticks("nothing"), None);
+    fn the_boot_is_read() {
         assert_eq!(boot_time("cpu 1\nbtime 99\n"), Some(99));
     }
 

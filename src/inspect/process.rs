@@ -13,6 +13,7 @@ use super::proc_text::{self, Status};
 use super::{capabilities, cgroup, keeper, mounts, tree};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::host::cgroup_layout::parse_proc_cgroup;
+use crate::host::process::parse_stat;
 use crate::namespaces::{IdMap, Kind, parse_maps};
 use crate::sys;
 
@@ -126,7 +127,8 @@ fn link(path: &str) -> Fact<String> {
 fn started(pid: u32) -> Fact<String> {
     let source = format!("/proc/{pid}/stat: starttime, /proc/stat: btime");
     let time = || {
-        let ticks = proc_text::start_ticks(&read(&format!("/proc/{pid}/stat"))?);
+        let stat = read(&format!("/proc/{pid}/stat"))?;
+        let ticks = parse_stat(&stat).map(|s| s.starttime);
         let boot = proc_text::boot_time(&read("/proc/stat")?);
         let per_second = sys::ask::ticks_per_second();
         let (ticks, boot) = ticks

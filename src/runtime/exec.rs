@@ -8,7 +8,7 @@
 //! Interface: [`ExecRequest`], [`exec()`], [`plan_exec`]. Read next: `program.rs`.
 
 use super::identity::BecomeRoot;
-use super::plan::{flag_of, name_of};
+use super::plan::flag_of;
 use super::program::{ChangeDirectory, Execute};
 use super::rootfs::OpenRoot;
 use super::session::{NewSession, NotDumpable};
@@ -20,8 +20,8 @@ use crate::cgroups::{
 };
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
-use crate::journal::{self, Action, Fact, Plan, Planned, Scene, Stage, Step, Watch};
-use crate::namespaces::actions::Clone;
+use crate::journal::{self, Action, Plan, Planned, Scene, Stage, Step, Watch};
+use crate::namespaces::actions::{Clone, Join, SetNs};
 use crate::spec::runtime::{NamespaceType, Process, Spec};
 use crate::sys;
 use std::path::PathBuf;
@@ -109,7 +109,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             Stage::Namespaces,
             "join-pid",
             "The new process shall be born in the container's pid namespace.",
-            JoinInit { flags: before },
+            join_init(request.init, before),
         ));
     }
     plan.push(Step::parent(
@@ -147,7 +147,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         Stage::Namespaces,
         "join",
         "It sees what the container sees: all its namespaces in one call.",
-        JoinInit { flags },
+        join_init(request.init, flags),
     ));
     if has(NamespaceType::User) {
         plan.push(Step::init(
@@ -220,6 +220,17 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
 
 const INIT_FD: &str = "init";
 
+/// Joins namespaces of the container's init, by the pidfd.
+fn join_init(init: i32, flags: u64) -> SetNs {
+    SetNs {
+        join: Join::Fd {
+            name: INIT_FD,
+            what: format!("pidfd of {init}"),
+        },
+        flags,
+    }
+}
+
 /// Opens the container's init as a pidfd.
 #[derive(Debug)]
 struct OpenInit {
@@ -236,37 +247,5 @@ impl Action for OpenInit {
         })?;
         scene.put_fd(INIT_FD, fd);
         Ok(())
-    }
-}
-
-/// Joins namespaces of the container's init.
-#[derive(Debug)]
-struct JoinInit {
-    flags: u64,
-}
-
-impl Action for JoinInit {
-    fn calls(&self) -> Vec<Planned> {
-        let flags = sys::namespace::clone_flag_names(self.flags);
-        vec![Planned::new("setns", format!("pidfd of init, {flags}"))]
-    }
-    fn apply(&self, scene: &mut Scene) -> Result<()> {
-        sys::namespace::setns(scene.fd(INIT_FD)?, self.flags)
-            .context("cannot join the container's namespaces")
-    }
-    fn observe(&self, _: &Scene) -> Vec<Fact> {
-        [
-            NamespaceType::Mount,
-            NamespaceType::Network,
-            NamespaceType::Uts,
-            NamespaceType::Ipc,
-        ]
-        .into_iter()
-        .filter(|t| self.flags & flag_of(*t) != 0)
-        .map(|t| {
-            let name = name_of(t);
-            Fact::from_link(format!("{name} namespace"), format!("/proc/self/ns/{name}"))
-        })
-        .collect()
     }
 }

@@ -31,7 +31,7 @@ use crate::cgroups::{self, SetUp};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Plan, Stage, Step};
-use crate::namespaces::actions;
+use crate::namespaces::{self, actions};
 use crate::security::actions::{NewKeyring, OomScoreAdj};
 use crate::spec::runtime::{Linux, NamespaceType, Process, Spec};
 use std::path::{Path, PathBuf};
@@ -256,7 +256,7 @@ impl<'a> Builder<'a> {
             NamespaceType::Time,
         ] {
             if let Some(path) = self.joins(typ) {
-                let name = name_of(typ);
+                let name = kind_of(typ);
                 let join = joining(typ, path);
                 self.init(
                     Stage::Namespaces,
@@ -424,30 +424,21 @@ fn check_supported(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> 
     }
 }
 
-/// The `CLONE_NEW*` flag of a type.
-pub(super) fn flag_of(typ: NamespaceType) -> u64 {
+/// The namespaces stage's word for a type of the specification.
+pub(super) fn kind_of(typ: NamespaceType) -> namespaces::Kind {
     match typ {
-        NamespaceType::Pid => libc::CLONE_NEWPID as u64,
-        NamespaceType::Network => libc::CLONE_NEWNET as u64,
-        NamespaceType::Mount => libc::CLONE_NEWNS as u64,
-        NamespaceType::Ipc => libc::CLONE_NEWIPC as u64,
-        NamespaceType::Uts => libc::CLONE_NEWUTS as u64,
-        NamespaceType::User => libc::CLONE_NEWUSER as u64,
-        NamespaceType::Cgroup => libc::CLONE_NEWCGROUP as u64,
-        NamespaceType::Time => crate::sys::namespace::CLONE_NEWTIME,
+        NamespaceType::Pid => namespaces::Kind::Pid,
+        NamespaceType::Network => namespaces::Kind::Net,
+        NamespaceType::Mount => namespaces::Kind::Mnt,
+        NamespaceType::Ipc => namespaces::Kind::Ipc,
+        NamespaceType::Uts => namespaces::Kind::Uts,
+        NamespaceType::User => namespaces::Kind::User,
+        NamespaceType::Cgroup => namespaces::Kind::Cgroup,
+        NamespaceType::Time => namespaces::Kind::Time,
     }
 }
 
-/// The type's name in /proc/PID/ns.
-pub(super) fn name_of(typ: NamespaceType) -> &'static str {
-    match typ {
-        NamespaceType::Pid => "pid",
-        NamespaceType::Network => "net",
-        NamespaceType::Mount => "mnt",
-        NamespaceType::Ipc => "ipc",
-        NamespaceType::Uts => "uts",
-        NamespaceType::User => "user",
-        NamespaceType::Cgroup => "cgroup",
-        NamespaceType::Time => "time",
-    }
+/// The `CLONE_NEW*` flag of a type.
+pub(super) fn flag_of(typ: NamespaceType) -> u64 {
+    kind_of(typ).flag()
 }

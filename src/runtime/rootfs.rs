@@ -5,7 +5,7 @@
 //!
 //! What it implements: runtime-spec "Root", "Rootfs Mount Propagation", "Masked Paths",
 //! "Readonly Paths"; pivot_root(2), mount_namespaces(7).
-//! Interface: the actions [`Propagation`], [`BindRoot`], [`OpenRoot`], [`Pivot`], [`ReadOnlyMount`],
+//! Interface: the actions [`BindRoot`], [`OpenRoot`], [`Pivot`], [`ReadOnlyMount`],
 //! [`Mask`], [`ReadOnly`]. Read next: `devices.rs`.
 
 use super::mount::{ROOT, open_in_root};
@@ -17,53 +17,6 @@ use std::path::{Path, PathBuf};
 
 /// The scene's name for the host's /dev/null, opened and checked before the root changes.
 const NULL: &str = "null";
-
-/// Cuts the tie between this mount namespace and the one that it was copied from.
-#[derive(Debug)]
-pub struct Propagation {
-    /// `MS_SLAVE`, `MS_PRIVATE` or `MS_SHARED`.
-    pub flag: u64,
-}
-
-impl Action for Propagation {
-    fn calls(&self) -> Vec<Planned> {
-        let flags = sys::flag_names(libc::MS_REC | self.flag, m::MS_FLAGS);
-        vec![Planned::new(
-            "mount",
-            format!("NULL, \"/\", NULL, {flags}, NULL"),
-        )]
-    }
-    fn apply(&self, _: &mut Scene) -> Result<()> {
-        m::mount(None, Path::new("/"), None, libc::MS_REC | self.flag, None)
-            .context("cannot change the propagation of /")
-    }
-    fn observe(&self, _: &Scene) -> Vec<Fact> {
-        // Field 7 of mountinfo on: "shared:1", "master:1", or nothing for private.
-        let value = std::fs::read_to_string("/proc/self/mountinfo")
-            .map_err(|e| e.to_string())
-            .and_then(|text| {
-                root_propagation(&text).ok_or_else(|| "no mount at / in mountinfo".into())
-            });
-        vec![Fact {
-            what: "propagation of /".into(),
-            value,
-            source: "/proc/self/mountinfo".into(),
-        }]
-    }
-}
-
-/// The propagation of the mount at `/` in the text of a mountinfo file.
-fn root_propagation(mountinfo: &str) -> Option<String> {
-    let line = mountinfo
-        .lines()
-        .find(|l| l.split(' ').nth(4) == Some("/"))?;
-    let optional: Vec<&str> = line.split(' ').skip(6).take_while(|f| *f != "-").collect();
-    Some(if optional.is_empty() {
-        "private".into()
-    } else {
-        optional.join(" ")
-    })
-}
 
 /// Bind-mounts the root directory onto itself: pivot_root wants a mount point.
 #[derive(Debug)]
@@ -353,18 +306,4 @@ fn attach(mount: impl AsFd, place: impl AsFd) -> Result<()> {
         Path::new(""),
         flags,
     )?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::root_propagation;
-
-    #[test]
-    fn propagation_is_read_from_the_optional_fields() {
-        let shared = "27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n";
-        assert_eq!(root_propagation(shared).as_deref(), Some("shared:1"));
-        let private = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n";
-        assert_eq!(root_propagation(private).as_deref(), Some("private"));
-        assert_eq!(root_propagation(""), None);
-    }
 }

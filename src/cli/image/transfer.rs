@@ -6,7 +6,7 @@ use super::Root;
 use crate::containers::time::Time;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::from_host::Collection;
-use crate::images::{self, Format, Image, Reference, apply_change};
+use crate::images::{self, Format, Image, Reference, apply_change, remote};
 use crate::spec::image::{Config, History, ImageConfig, Platform};
 use crate::ui::{self, Progress};
 use std::fs::File;
@@ -193,7 +193,8 @@ pub struct ImportArgs {
     /// A remark for the history.
     #[arg(short, long)]
     message: Option<String>,
-    /// The tar, or - for stdin.
+    /// The tar, an http or https URL of one, or - for stdin.
+    #[arg(value_name = "FILE|URL|-")]
     file: PathBuf,
     /// The image's name.
     name: Option<Reference>,
@@ -208,7 +209,11 @@ pub fn import(args: ImportArgs) -> Result<u8> {
         apply_change(&mut config, change)?;
     }
     let what = || format!("cannot import {}", args.file.display());
-    let (input, length) = open_input(Some(&args.file), "the tar").with_context(what)?;
+    let (input, length) = match args.file.to_str().filter(|f| remote::is_url(f)) {
+        Some(url) => remote::open(url),
+        None => open_input(Some(&args.file), "the tar"),
+    }
+    .with_context(what)?;
     let store = args.root.store()?;
     let platform = Platform::host();
     let now = Time::now().to_string();

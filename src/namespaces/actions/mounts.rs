@@ -30,6 +30,8 @@ pub enum Propagation {
     Slave,
     /// Both ways.
     Shared,
+    /// Neither way, and it cannot be bind-mounted.
+    Unbindable,
     /// As it was copied.
     Unchanged,
 }
@@ -41,6 +43,7 @@ impl Propagation {
             Propagation::Private => "private",
             Propagation::Slave => "slave",
             Propagation::Shared => "shared",
+            Propagation::Unbindable => "unbindable",
             Propagation::Unchanged => "unchanged",
         }
     }
@@ -51,6 +54,7 @@ impl Propagation {
                 Propagation::Private => libc::MS_PRIVATE,
                 Propagation::Slave => libc::MS_SLAVE,
                 Propagation::Shared => libc::MS_SHARED,
+                Propagation::Unbindable => libc::MS_UNBINDABLE,
                 Propagation::Unchanged => return 0,
             }
     }
@@ -63,6 +67,7 @@ impl FromStr for Propagation {
             Propagation::Private,
             Propagation::Slave,
             Propagation::Shared,
+            Propagation::Unbindable,
             Propagation::Unchanged,
         ]
         .into_iter()
@@ -72,7 +77,7 @@ impl FromStr for Propagation {
                 ErrorKind::Usage,
                 format!("{text:?} is no mount propagation"),
             )
-            .hint("private, slave, shared or unchanged")
+            .hint("private, slave, shared, unbindable or unchanged")
             .topic("mount-namespaces")
         })
     }

@@ -3,6 +3,7 @@
 //! What it implements: proc_pid_stat(5), proc_pid_mountinfo(5), proc_pid_cmdline(5).
 //! Interface: [`stat`], [`nsfs_mounts`], [`command_line`]. Read next: `scan.rs`.
 
+use crate::host::process::parse_stat;
 use crate::namespaces::Kind;
 
 /// The few fields of /proc/PID/stat that the survey needs.
@@ -18,17 +19,14 @@ pub struct Stat {
     pub start: u64,
 }
 
-/// Parses /proc/PID/stat. The name may hold spaces and parentheses, so it ends at the *last* `)`.
+/// Parses /proc/PID/stat.
 pub fn stat(text: &str) -> Option<Stat> {
-    let (head, tail) = text.rsplit_once(')')?;
-    let (_, comm) = head.split_once('(')?;
-    let fields: Vec<&str> = tail.split_whitespace().collect();
-    // Field 3 of the page (state) is the first here.
+    let stat = parse_stat(text)?;
     Some(Stat {
-        comm: comm.to_string(),
-        state: fields.first()?.chars().next()?,
-        threads: fields.get(17)?.parse().ok()?,
-        start: fields.get(19)?.parse().ok()?,
+        state: stat.state,
+        threads: usize::try_from(stat.num_threads).ok()?,
+        start: stat.starttime,
+        comm: stat.comm,
     })
 }
 
@@ -98,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_name_may_look_like_the_end_of_itself() {
-        let text = "42 (a) S (b) R 1 42 42 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 3 0 777 1 2 3\n";
+        let text = "42 (a) S (b) R 1 42 42 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 3 0 777 1 2 3 \
+                    4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27\n";
         let stat = stat(text).unwrap();
         assert_eq!(stat.comm, "a) S (b");
         assert_eq!((stat.state, stat.threads, stat.start), ('R', 3, 777));

@@ -9,18 +9,17 @@
 
 use super::Builder;
 use crate::cgroups;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::host::LayoutKind;
 use crate::journal::Stage;
 use crate::layers::overlay::MountOverlay;
+use crate::namespaces::actions::{Propagate, Propagation};
 use crate::runtime::Stdio;
 use crate::runtime::devices::{Link, MakeNode, Node};
 use crate::runtime::mount::Mount;
 use crate::runtime::options::MountOptions;
 use crate::runtime::program::MakeWorkingDirectory;
-use crate::runtime::rootfs::{
-    BindRoot, Mask, OpenRoot, Pivot, Propagation, ReadOnly, ReadOnlyMount,
-};
+use crate::runtime::rootfs::{BindRoot, Mask, OpenRoot, Pivot, ReadOnly, ReadOnlyMount};
 use crate::runtime::session::Sysctl;
 use crate::runtime::terminal::{OpenTerminal, ReceiveTerminal, Streams};
 use crate::security::paths::{DEVICES, LINKS};
@@ -29,12 +28,12 @@ use std::path::{Path, PathBuf};
 
 impl Builder<'_> {
     pub(super) fn root_and_mounts(&mut self) -> Result<()> {
-        let flag = propagation(self.linux.rootfs_propagation.as_deref())?;
+        let propagation = propagation(self.linux.rootfs_propagation.as_deref())?;
         self.init(
             Stage::Namespaces,
             "propagation",
             "Mounts made in here must not appear on the host.",
-            Propagation { flag },
+            Propagate { propagation },
         );
         let mounts = &self.spec.mounts;
         let (root, rest) = match mounts.first() {
@@ -379,23 +378,15 @@ fn directory_in(group: &cgroups::Group, hierarchy: &crate::host::Hierarchy) -> P
         .map_or_else(|| hierarchy.mount.clone(), |d| d.dir.clone())
 }
 
-fn propagation(word: Option<&str>) -> Result<u64> {
-    Ok(match word {
+fn propagation(word: Option<&str>) -> Result<Propagation> {
+    match word {
         // "slave": unmounts on the host still reach us, so a container does not keep a disk busy
         // that was unmounted there; nothing of ours reaches the host.
-        None | Some("" | "slave" | "rslave") => libc::MS_SLAVE,
-        Some("private" | "rprivate") => libc::MS_PRIVATE,
-        Some("shared" | "rshared") => libc::MS_SHARED,
-        Some("unbindable" | "runbindable") => libc::MS_UNBINDABLE,
-        Some(other) => {
-            return Err(Error::kind(
-                Kind::Usage,
-                format!(
-                    "linux.rootfsPropagation {other:?} is none of shared, slave, private, unbindable"
-                ),
-            ));
-        }
-    })
+        None | Some("") => Ok(Propagation::Slave),
+        Some(word) => word
+            .parse::<Propagation>()
+            .context("linux.rootfsPropagation is wrong"),
+    }
 }
 
 /// The options that mount a v1 hierarchy: its controllers, or its name where it has none.
