@@ -29,7 +29,11 @@ fn a_process_in_known_namespaces() {
         let kind = namespace["kind"].as_str().unwrap();
         assert_eq!(namespace["id"], inode(shell, kind), "{kind}");
         if own.contains(&kind) {
-            assert_eq!(namespace["relation"], "own", "{namespace}");
+            // The host's mount namespace has no fixed number: who may not read PID 1's is not told.
+            let untold = std::fs::read_link(format!("/proc/1/ns/{kind}")).is_err();
+            if !(untold && namespace["relation"].is_null()) {
+                assert_eq!(namespace["relation"], "own", "{namespace}");
+            }
             assert_ne!(namespace["id"], inode(std::process::id(), kind));
         } else {
             assert_ne!(namespace["relation"], "own", "{namespace}");
