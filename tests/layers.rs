@@ -128,7 +128,13 @@ fn build(directory: &Path, tree: &[Made]) {
         if matches!(one.kind, Kind::Link(_)) {
             continue;
         }
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(one.mode | 0o600)).unwrap();
+        // What the owner could not search would stop an ordinary user from making the rest.
+        let own = if matches!(one.kind, Kind::Dir) {
+            0o700
+        } else {
+            0o600
+        };
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(one.mode | own)).unwrap();
         if let (Kind::File(_), Some(value)) = (&one.kind, &one.xattr) {
             let file = std::fs::File::open(&path).unwrap();
             let _ = xattr::fsetxattr(&file, b"user.test", value); // tmpfs of old kernels has none
