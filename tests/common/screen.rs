@@ -32,6 +32,11 @@ impl Screen {
             ws_ypixel: 0,
         };
         let pair = openpty(&size, None).expect("a pty");
+        // A program that inherited the outer end would keep its own terminal alive for ever.
+        for fd in [&pair.master, &pair.slave] {
+            let close = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+            nix::fcntl::fcntl(fd, close).expect("fcntl");
+        }
         let slave = |fd: &std::os::fd::OwnedFd| fd.try_clone().expect("dup");
         let mut command = Command::new("setsid");
         // setsid --ctty makes the terminal the session's own, as a login does.
