@@ -185,6 +185,9 @@ fn an_interactive_bash() {
     s.wait_for("root@box:~# ");
     // Ctrl-C drops a line half typed, and bash says 130.
     s.types("half a line\x03");
+    s.wait_for("^C");
+    // The kernel flushes the terminal after it has sent the signal, and a quick prompt with it.
+    s.types("\n");
     s.wait_for("root@box:~# ");
     s.types("echo status=$?\n");
     s.wait_for("status=130");

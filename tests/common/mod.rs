@@ -49,6 +49,7 @@ pub fn skip(reason: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
     let lacks = std::env::var("GLASSBOX_MAY_LACK").unwrap_or_default();
     let need = reason.strip_prefix("needs ").unwrap_or_default();
+    let need = need.strip_prefix("the program ").unwrap_or(need);
     let need = need.split([' ', ':', ',', ';']).next().unwrap_or_default();
     let excused = !need.is_empty() && lacks.split(',').any(|lack| lack == need);
     if std::env::var_os("GLASSBOX_REQUIRE_ALL").is_some_and(|v| v == "1") && !excused {
