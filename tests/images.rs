@@ -412,6 +412,10 @@ fn others_read_the_store_and_what_is_saved() {
         "oci:layout",
     ] {
         let (kind, path) = source.split_once(':').unwrap();
+        // skopeo unpacks such an archive with its owners, root, which only root may.
+        if kind == "oci-archive" && !common::is_root() {
+            continue;
+        }
         assert_eq!(
             skopeo(format!("{kind}:{}", at(path)))["Os"],
             "linux",
