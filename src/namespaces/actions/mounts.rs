@@ -108,6 +108,13 @@ impl Action for Propagate {
             0 => Ok(()),
             flag => mount::mount(None, Path::new("/"), None, flag, None)
                 .context("cannot set the propagation of the mounts")
+                .map_err(|e| match e.errno() {
+                    Some(libc::EINVAL) => e.hint(
+                        "/ is no mount point, as in a plain chroot: bind-mount the directory onto \
+                         itself before chroot(1)",
+                    ),
+                    _ => e,
+                })
                 .map_err(|e| e.topic("mount-namespaces")),
         }
     }
