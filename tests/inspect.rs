@@ -98,11 +98,9 @@ fn snapshot_of_the_stable_part(value: &Value, pid: u32) {
     let sources = value["sources"].as_object().unwrap();
     let sources: serde_json::Map<_, _> = sources
         .iter()
-        .filter(|(path, _)| kept(path))
-        .map(|(path, source)| match path.ends_with(".relation") {
-            true => (path.clone(), "[/proc/1/ns, or the kernel's number]".into()),
-            false => (path.clone(), source.clone()),
-        })
+        // Where a relation was read depends on who may read PID 1's namespaces.
+        .filter(|(path, _)| kept(path) && !path.ends_with(".relation"))
+        .map(|(path, source)| (path.clone(), source.clone()))
         .collect();
     value["sources"] = sources.into();
     value["unread"] = "[depends on the host]".into();
