@@ -91,11 +91,6 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
             Err(e) => parse_failure(e),
         };
     }
-    if matches!(first, "--version" | "-V") && args.len() == 2 {
-        // What scripts ask first needs no parser at all.
-        crate::ui::out(concat!("glassbox ", env!("CARGO_PKG_VERSION")));
-        return Ok(0);
-    }
     match whole_tree().try_get_matches_from(&args) {
         Ok(_) => parse_failure(whole_tree().error(
             clap::error::ErrorKind::MissingSubcommand,
