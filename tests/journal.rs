@@ -146,9 +146,13 @@ fn difference(seen: &Call, told: &record::Call) -> Option<String> {
     }
     let strings = seen.strings();
     let missing = strings.iter().find(|s| {
-        // Long texts are compared as far as strace printed them.
-        let part: String = s.chars().take(1000).collect();
-        !told.args.contains(&part)
+        // Of a long text the journal keeps the beginning and the length, which strace returned.
+        let shortened = || {
+            let bytes = format!("\"... {} bytes", seen.returned.unwrap_or(-1));
+            let begin: String = s.chars().take(100).collect();
+            seen.name == "write" && told.args.ends_with(&bytes) && told.args.contains(&begin)
+        };
+        !told.args.contains(*s) && !(s.len() > 256 && shortened())
     });
     if let Some(string) = missing {
         return Some(format!("the string {string:?} is missing"));

@@ -1,8 +1,8 @@
 //! The command line: one file a subcommand, whose doc comment is its help.
 //!
 //! What it does: looks at the first word and builds only that subcommand's parser, so that the
-//! binary starts in about a millisecond however many subcommands there are. The whole tree is
-//! built for help, completions and man pages.
+//! binary starts in about a millisecond however many subcommands there are. What is not a
+//! subcommand meets their names alone; the whole tree is built for help, completions and man pages.
 //! Interface: [`run`]. Read next: any file beside this one; they have one shape: an `Args` struct
 //! whose docs are the help, and `fn run(Args) -> Result<u8>`, where the number is the exit status.
 
@@ -91,12 +91,23 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
             Err(e) => parse_failure(e),
         };
     }
-    match whole_tree().try_get_matches_from(&args) {
-        Ok(_) => parse_failure(whole_tree().error(
-            clap::error::ErrorKind::MissingSubcommand,
+    use clap::error::ErrorKind::{DisplayHelp, MissingSubcommand};
+    let top = || {
+        COMMANDS.iter().fold(Top::command(), |top, c| {
+            top.subcommand(clap::Command::new(c.name))
+        })
+    };
+    match top().try_get_matches_from(&args) {
+        // Only help tells what the subcommands can do.
+        Err(e) if e.kind() == DisplayHelp => match whole_tree().try_get_matches_from(&args) {
+            Err(help) => parse_failure(help),
+            Ok(_) => parse_failure(e),
+        },
+        Err(e) => parse_failure(e),
+        Ok(_) => parse_failure(top().error(
+            MissingSubcommand,
             "a subcommand is needed; `glassbox --help` lists them",
         )),
-        Err(e) => parse_failure(e),
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn call_text(made: &Made) -> String {
             let file = file.trim_matches('"');
             let text = text
                 .trim_matches('"')
+                .replace("\"... ", "… ")
                 .replace("\\n", "")
                 .replace("\\t", " ");
             format!("{} ← {text}", from_the_end(file, 30))

@@ -126,10 +126,8 @@ impl Record {
 impl Event {
     /// Writes the event into the recorder of this thread, if one is on.
     pub fn record(&self) {
-        if let Some(arena) = record::current()
-            && let Ok(line) = serde_json::to_string(self)
-        {
-            arena.append(&line);
+        if let Some(arena) = record::current() {
+            arena.append_json(self);
         }
     }
 

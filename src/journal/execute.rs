@@ -34,6 +34,10 @@ use std::os::fd::OwnedFd;
 pub trait Watch {
     /// A new record, in order.
     fn record(&mut self, record: &Record);
+    /// Whether there is anybody: for nobody no record is read back.
+    fn is_watching(&self) -> bool {
+        true
+    }
     /// This process becomes the program next: what is to be told must be told now.
     fn last_word(&mut self) {}
 }
@@ -41,6 +45,9 @@ pub trait Watch {
 /// Watches nothing.
 impl Watch for () {
     fn record(&mut self, _: &Record) {}
+    fn is_watching(&self) -> bool {
+        false
+    }
 }
 
 /// How to carry out a plan.
@@ -222,7 +229,7 @@ impl Running {
     }
 
     fn show_new(&mut self, watch: &mut dyn Watch) {
-        if let Some(arena) = record::current() {
+        if let Some(arena) = record::current().filter(|_| watch.is_watching()) {
             let (lines, next) = arena.lines(self.seen);
             self.seen = next;
             for record in event::parse(&lines) {

@@ -149,7 +149,7 @@ pub fn write(fd: impl AsFd, path: &Path, text: &str) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "write",
-        || format!("{path:?}, {text:?}"),
+        || format!("{path:?}, {}", super::quoted(text)),
         || {
             // SAFETY: pointer and length describe `text`, live for the call.
             let n = check(unsafe { libc::write(raw, text.as_ptr().cast(), text.len()) } as i64)?;
@@ -167,7 +167,7 @@ pub fn write(fd: impl AsFd, path: &Path, text: &str) -> SysResult<()> {
 pub fn write_file(path: impl AsRef<Path>, text: &str) -> SysResult<()> {
     let path = path.as_ref();
     let fd = openat(CWD, path, libc::O_WRONLY, 0).map_err(|e| super::SysError {
-        args: format!("{path:?}, O_WRONLY, to write {text:?}"),
+        args: format!("{path:?}, O_WRONLY, to write {}", super::quoted(text)),
         ..e
     })?;
     write(&fd, path, text)

@@ -167,6 +167,17 @@ pub(crate) fn check(result: impl Into<i64>) -> Result<i64, Errno> {
     }
 }
 
+/// A text as an argument, as strace would print it: whole where the kernel reads it (its files take
+/// a line or two), and of a long one, which is a document of ours, its beginning and its length.
+pub(crate) fn quoted(text: &str) -> String {
+    const WHOLE: usize = 256;
+    if text.len() <= WHOLE {
+        return format!("{text:?}");
+    }
+    let end = (0..=WHOLE / 2).rev().find(|at| text.is_char_boundary(*at));
+    format!("{:?}... {} bytes", &text[..end.unwrap_or(0)], text.len())
+}
+
 /// A path or name for the kernel. A NUL byte inside is the caller's `EINVAL`.
 pub(crate) fn cstr(
     call: &'static str,

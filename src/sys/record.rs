@@ -55,6 +55,21 @@ pub struct Call {
     pub errno: Option<String>,
 }
 
+/// The same, on its way into the record: what is written down a hundred times a container is not
+/// copied first.
+#[derive(Serialize)]
+struct Borrowed<'a> {
+    at: u64,
+    ns: u64,
+    pid: i32,
+    call: &'a str,
+    args: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    returned: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno: Option<String>,
+}
+
 /// The shared memory that holds the record.
 pub struct Arena {
     base: *mut u8,
@@ -117,6 +132,10 @@ impl Arena {
                 }
             },
         )?;
+        // A file's mapping is read ahead at the first touch, here a megabyte of nothing, page by
+        // page; ours is written from one end to the other.
+        // SAFETY: exactly the range that was mapped above; advice changes no content.
+        unsafe { libc::madvise(base as *mut libc::c_void, len, libc::MADV_RANDOM) };
         let arena = Arena {
             base: base as *mut u8,
             len,
@@ -137,7 +156,8 @@ impl Arena {
     }
 
     /// Appends one line (without its newline). A full arena counts what it had to leave out.
-    pub fn append(&self, line: &str) {
+    pub fn append(&self, line: impl AsRef<[u8]>) {
+        let line = line.as_ref();
         let need = line.len() + 1;
         let at = self.header(1).fetch_add(need as u64, Ordering::AcqRel) as usize;
         if at + need > self.len {
@@ -150,6 +170,19 @@ impl Arena {
             std::ptr::copy_nonoverlapping(line.as_ptr(), self.base.add(at), line.len());
             *self.base.add(at + line.len()) = b'\n';
         }
+    }
+
+    /// Appends `value` as a line of JSON.
+    pub fn append_json(&self, value: &impl Serialize) {
+        thread_local! {
+            static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            if serde_json::to_writer(&mut *line, value).is_ok() {
+                self.append(line);
+            }
+        });
     }
 
     /// The complete lines from `from` on (start with 0), and where to go on. Lines torn by a
@@ -303,40 +336,34 @@ pub(super) fn start() -> Option<u64> {
 
 pub(super) fn finish(start: u64, call: &str, args: &str, result: Result<i64, Errno>) {
     let ns = now().saturating_sub(start);
-    RECORDER.with(|r| {
-        if let Some(recorder) = r.borrow().as_ref() {
-            let record = Call {
-                at: start,
-                ns,
-                pid: recorder.pid,
-                call: call.to_string(),
-                args: args.to_string(),
-                returned: result.ok(),
-                errno: result.err().map(|e| format!("{e:?}")),
-            };
-            if let Ok(line) = serde_json::to_string(&record) {
-                recorder.arena.append(&line);
-            }
-        }
-    });
+    write_down(start, ns, call, args, result.ok(), result.err());
 }
 
 /// Records a call that will not return when it succeeds (`execve`), before it is made.
 pub(super) fn announce(call: &str, args: &str) {
+    write_down(now(), 0, call, args, None, None);
+}
+
+fn write_down(
+    at: u64,
+    ns: u64,
+    call: &str,
+    args: &str,
+    returned: Option<i64>,
+    errno: Option<Errno>,
+) {
     RECORDER.with(|r| {
         if let Some(recorder) = r.borrow().as_ref() {
-            let record = Call {
-                at: now(),
-                ns: 0,
-                pid: recorder.pid,
-                call: call.to_string(),
-                args: args.to_string(),
-                returned: None,
-                errno: None,
-            };
-            if let Ok(line) = serde_json::to_string(&record) {
-                recorder.arena.append(&line);
-            }
+            let pid = recorder.pid;
+            recorder.arena.append_json(&Borrowed {
+                at,
+                ns,
+                pid,
+                call,
+                args,
+                returned,
+                errno: errno.map(|e| format!("{e:?}")),
+            });
         }
     });
 }
