@@ -139,10 +139,15 @@ impl Error {
         let mut lines = Vec::new();
         let mut next = std::error::Error::source(self);
         while let Some(cause) = next {
-            lines.push(match cause.downcast_ref::<std::io::Error>() {
+            let line = match cause.downcast_ref::<std::io::Error>() {
                 Some(io) => describe_io(io),
                 None => cause.to_string(),
-            });
+            };
+            // Some libraries' errors say their cause themselves, and then have it as a cause, too.
+            let said = lines.last().map_or(self.message(), String::as_str);
+            if !said.ends_with(&line) {
+                lines.push(line);
+            }
             next = cause.source();
         }
         lines
@@ -237,7 +242,7 @@ impl std::error::Error for Error {
 impl From<crate::sys::SysError> for Error {
     /// A system call that fails without context still says which call and which errno.
     fn from(error: crate::sys::SysError) -> Self {
-        Error::new("a system call failed").caused_by(error)
+        Error::new(error.to_string()).caused_by(error)
     }
 }
 
