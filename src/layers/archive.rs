@@ -2,13 +2,13 @@
 //!
 //! What it does: turns a stream into entries with everything that a layer can say about a file:
 //! long names, extended attributes, times below the second, sparse files in GNU's old form and in
-//! the two pax forms. The format's headers are tar-core's to parse, which does no input of its own;
+//! the three pax forms. The format's headers are tar-core's to parse, which does no input of its own;
 //! here is the input, and the pax records that it leaves to its caller.
 //!
 //! An archive that just stops between two entries is whole: docker's client sends such ones, and
 //! image-spec does not ask for the end blocks.
 //!
-//! What it implements: image-spec "Layer"; pax of POSIX.1-2008; GNU tar's sparse formats 0.1, 1.0.
+//! What it implements: image-spec "Layer"; pax of POSIX.1-2008; GNU tar's sparse formats 0.0, 0.1, 1.0.
 //! Interface: [`Archive`], [`Entry`]. Read next: `apply.rs`.
 
 use crate::error::{Context, Error, Result};
@@ -71,7 +71,11 @@ pub struct Archive<R> {
 impl<R: BufRead> Archive<R> {
     /// Begins to read; `input` is uncompressed.
     pub fn new(input: R) -> Self {
-        let mut parser = Parser::new(Limits::default());
+        let limits = Limits {
+            max_sparse_entries: 1 << 20, // a database's file has more pieces than the default
+            ..Limits::default()
+        };
+        let mut parser = Parser::new(limits);
         // One vendor's broken record must not make a whole image unreadable.
         parser.set_ignore_pax_errors(true);
         Archive {
@@ -123,11 +127,7 @@ impl<R: BufRead> Archive<R> {
                     (convert(&entry, Some((real_size, map)))?, padding)
                 }
             };
-            let Some(mut entry) = entry else {
-                return Err(Error::new("the layer holds an entry of an unknown kind"));
-            };
             (self.remaining, self.padding) = (entry.size, padding);
-            self.read_sparse_map(&mut entry)?;
             return Ok(Some(entry));
         }
     }
@@ -193,54 +193,12 @@ impl<R: BufRead> Archive<R> {
         self.remaining -= n;
         Ok(Some((value, n)))
     }
-
-    /// Sparse format 1.0 puts the map in front of the content: a number of pieces, then offset and
-    /// length of each, a decimal number a line, padded to a whole block.
-    fn read_sparse_map(&mut self, entry: &mut Entry) -> Result<()> {
-        let Some((_, map)) = &mut entry.sparse else {
-            return Ok(());
-        };
-        if map.first() != Some(&MAP_FOLLOWS) {
-            return Ok(());
-        }
-        map.clear();
-        let mut block: Vec<u8> = Vec::new();
-        let mut numbers: Vec<u64> = Vec::new();
-        let mut wanted = 1;
-        while numbers.len() < wanted {
-            let before = self.remaining;
-            let piece = self.content(512 - (block.len() as u64 % 512), |b| Ok(b.to_vec()))?;
-            let Some((bytes, _)) = piece else {
-                return Err(truncated());
-            };
-            block.extend(bytes);
-            entry.size -= before - self.remaining;
-            if !block.len().is_multiple_of(512) {
-                continue;
-            }
-            if block.len() > 16 << 20 {
-                return Err(Error::new("the map of a sparse file is longer than 16 MiB"));
-            }
-            numbers = String::from_utf8_lossy(&block)
-                .split_inclusive('\n')
-                .filter_map(|l| l.strip_suffix('\n')?.parse().ok())
-                .collect();
-            wanted = numbers
-                .first()
-                .map_or(1, |n| 1 + 2 * (*n).min(1 << 20) as usize);
-        }
-        map.extend(numbers[1..wanted].chunks_exact(2).map(|p| (p[0], p[1])));
-        Ok(())
-    }
 }
 
 fn truncated() -> Error {
     Error::new("the layer ends in the middle of an entry")
         .hint("the transfer or the file was cut short")
 }
-
-/// Stands in a map for "the map follows in the content".
-const MAP_FOLLOWS: (u64, u64) = (u64::MAX, u64::MAX);
 
 /// The records of a pax header: `LENGTH KEY=VALUE\n`, where the value may hold any byte.
 fn pax_records(mut data: &[u8]) -> Vec<(&[u8], &[u8])> {
@@ -281,10 +239,7 @@ fn pax_time(text: &str) -> Option<Time> {
     })
 }
 
-fn convert(
-    entry: &ParsedEntry<'_>,
-    sparse: Option<(u64, Vec<(u64, u64)>)>,
-) -> Result<Option<Entry>> {
+fn convert(entry: &ParsedEntry<'_>, sparse: Option<(u64, Vec<(u64, u64)>)>) -> Result<Entry> {
     let link = || {
         entry
             .link_target
@@ -306,7 +261,8 @@ fn convert(
     let id = |n: u64, what: &str| {
         u32::try_from(n).map_err(|_| Error::new(format!("the {what} {n} of an entry is too large")))
     };
-    let seconds = i64::try_from(entry.mtime).unwrap_or(0);
+    // In base 256 a time before 1970 is a negative number in two's complement.
+    let seconds = entry.mtime.cast_signed();
     let mut made = Entry {
         path: entry.path.to_vec(),
         kind,
@@ -325,37 +281,18 @@ fn convert(
         made.kind = Kind::Directory; // as written before POSIX had a type for it
     }
     pax(entry.pax.unwrap_or_default(), &mut made);
-    Ok(Some(made))
+    Ok(made)
 }
 
 /// Applies the records that tar-core leaves alone.
 fn pax(data: &[u8], entry: &mut Entry) {
-    let (mut whole, mut map, mut follows) = (None, None, false);
     for (key, value) in pax_records(data) {
-        let text = std::str::from_utf8(value).unwrap_or_default();
-        match key {
-            b"mtime" => entry.mtime = pax_time(text).unwrap_or(entry.mtime),
-            b"GNU.sparse.name" => entry.path = value.to_vec(),
-            b"GNU.sparse.realsize" | b"GNU.sparse.size" => whole = text.parse().ok(),
-            b"GNU.sparse.major" => follows = text == "1",
-            b"GNU.sparse.map" => {
-                let numbers: Vec<u64> = text.split(',').filter_map(|n| n.parse().ok()).collect();
-                map = Some(numbers.chunks_exact(2).map(|p| (p[0], p[1])).collect());
-            }
-            _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    entry.xattrs.push((name.to_vec(), value.to_vec()));
-                }
-            }
+        if key == b"mtime" {
+            let text = std::str::from_utf8(value).unwrap_or_default();
+            entry.mtime = pax_time(text).unwrap_or(entry.mtime);
+        } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+            entry.xattrs.push((name.to_vec(), value.to_vec()));
         }
-    }
-    if let Some(whole) = whole {
-        let map = if follows {
-            Some(vec![MAP_FOLLOWS])
-        } else {
-            map
-        };
-        entry.sparse = map.map(|m| (whole, m));
     }
 }
 
