@@ -438,3 +438,98 @@ fn an_ordinary_user_applies_without_what_needs_root() {
     );
     assert!(!to.join("dev").exists());
 }
+
+#[test]
+fn every_form_in_which_tar_writes_holes_and_old_times_is_read() {
+    needs!("tar");
+    let root = TempRoot::new("layer-sparse");
+    let _leaks = LeakCheck::new(&root);
+    let from = root.join("from");
+    std::fs::create_dir(&from).unwrap();
+    let make = |name: &str, size: u64, pieces: u64| {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::File::create(from.join(name)).unwrap();
+        file.set_len(size).unwrap();
+        for i in 0..pieces {
+            file.write_all_at(name.as_bytes(), i * 131_072).unwrap();
+        }
+    };
+    make("all-hole", 5 << 20, 0);
+    make("one", 1 << 20, 1);
+    make("ends-in-data", 131_072 * 3 + 4, 4);
+    make("more-than-a-block-of-map", 16 << 20, 100);
+    for (name, seconds) in [("one", -2), ("all-hole", 1 << 34)] {
+        let file = std::fs::File::open(from.join(name)).unwrap();
+        let time = xattr::Time {
+            seconds,
+            nanoseconds: 0,
+        };
+        xattr::utimensat(&file, "", time).unwrap();
+    }
+    let forms: [&[&str]; 5] = [
+        &["--format=gnu"],
+        &["--format=oldgnu"],
+        &["--format=posix", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse-version=1.0"],
+    ];
+    for (i, form) in forms.iter().enumerate() {
+        let (layer, to) = (root.join(format!("{i}.tar")), root.join(format!("to-{i}")));
+        let mut tar = std::process::Command::new("tar");
+        let names = [
+            "all-hole",
+            "one",
+            "ends-in-data",
+            "more-than-a-block-of-map",
+        ];
+        tar.arg("--sparse")
+            .args(*form)
+            .arg("-C")
+            .arg(&from)
+            .arg("-cf")
+            .arg(&layer)
+            .args(names);
+        assert!(tar.status().unwrap().success());
+        run([
+            "layer",
+            "apply",
+            layer.to_str().unwrap(),
+            to.to_str().unwrap(),
+        ])
+        .success();
+        for name in names {
+            use std::os::unix::fs::MetadataExt;
+            let read = |d: &Path| std::fs::read(d.join(name)).unwrap();
+            assert!(read(&from) == read(&to), "{name} differs in {form:?}");
+            let meta = |d: &Path| std::fs::metadata(d.join(name)).unwrap();
+            assert_eq!(meta(&from).mtime(), meta(&to).mtime(), "{name} in {form:?}");
+            let blocks = meta(&to).blocks();
+            assert!(
+                blocks <= meta(&from).blocks() + 64,
+                "{name} lost its holes in {form:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_layer_is_made_and_applied_alike_under_every_umask() {
+    needs!("tar");
+    let root = TempRoot::new("layer-umask");
+    let _leaks = LeakCheck::new(&root);
+    std::fs::create_dir_all(root.join("from/a/b")).unwrap();
+    root.write("from/a/b/file", "x");
+    // Only the file has an entry, its directories have none.
+    let script = "cd \"$1\" && tar -C from -cf only.tar a/b/file && umask 077 && \
+                  \"$0\" layer apply only.tar to && stat -c %a to/a to/a/b";
+    let out = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_glassbox")])
+        .arg(root.path())
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&out.stdout),
+        "755\n755\n",
+        "{out:?}"
+    );
+}

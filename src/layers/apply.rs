@@ -14,12 +14,15 @@
 //! What it implements: image-spec "Applying Changesets"; openat2(2); overlayfs's on-disk format.
 //! Interface: [`apply_layer`], [`apply`], [`Target`]. Read next: `create.rs`.
 
+mod deletions;
+
 use super::archive::{Archive, Entry, Kind};
 use super::compression::{self, Decoded};
+use super::tree::belongs_to_host;
 use super::whiteout::{self, Class};
 use crate::error::{Context, Error, Result};
 use crate::sys::{self, Errno, fs, xattr};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::BufRead;
@@ -40,7 +43,7 @@ pub enum Target {
 /// What was left out because this user may not make it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Device nodes.
+    /// Device nodes; for an overlay also the device 0/0, which would be a whiteout there.
     pub devices: usize,
     /// Extended attributes.
     pub xattrs: usize,
@@ -100,12 +103,13 @@ fn run(
         privileged: nix::unistd::geteuid().is_root(),
         parent: None,
         directories: BTreeMap::new(),
-        made: HashSet::new(),
+        made: BTreeSet::new(),
+        bookkeeping: BTreeSet::new(),
         left_out: LeftOut::default(),
         below,
     };
     if below.is_some() {
-        applier.inherit(Path::new(""))?;
+        applier.inherit(Path::new(""), false)?;
     }
     let mut archive = Archive::new(input);
     while let Some(entry) = archive.next_entry()? {
@@ -139,11 +143,12 @@ fn normalise(path: &[u8]) -> Result<PathBuf> {
     Ok(clean)
 }
 
-/// A directory whose attributes are set at the end: files made in it would change its time, and
-/// its mode might forbid making them.
+/// A directory whose attributes are set at the end: files made in it would change its time, its
+/// mode might forbid making them, and they would inherit its default access control list.
 struct Pending {
     mode: u32,
     mtime: xattr::Time,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 struct Applier<'a> {
@@ -154,7 +159,10 @@ struct Applier<'a> {
     parent: Option<(PathBuf, OwnedFd)>,
     directories: BTreeMap<PathBuf, Pending>,
     /// What this layer itself made; its whiteouts are only about what was there before.
-    made: HashSet<PathBuf>,
+    made: BTreeSet<PathBuf>,
+    /// Directories of another storage driver: files of the layer may be links into them, but they
+    /// are no part of the tree.
+    bookkeeping: BTreeSet<PathBuf>,
     left_out: LeftOut,
     /// The layers below, top first, where they are known.
     below: Option<&'a [PathBuf]>,
@@ -172,6 +180,11 @@ impl Applier<'_> {
             return Err(Error::new("an entry without a name"));
         };
         self.enter(path.parent().unwrap_or(Path::new("")))?;
+        if let Some(first) = path.iter().next()
+            && whiteout::classify(first.as_bytes())? == Class::Bookkeeping
+        {
+            self.bookkeeping.insert(first.into());
+        }
         match whiteout::classify(name.as_bytes())? {
             Class::Ordinary => {}
             Class::Bookkeeping => return Ok(()),
@@ -218,15 +231,21 @@ impl Applier<'_> {
             return Ok(());
         }
         let opened = match self.open_directory(parent) {
-            Err(e) if e.errno() == Some(libc::ENOENT) => {
+            // ENOTDIR: a part of it was deleted by this layer, and comes again.
+            Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENOTDIR)) => {
                 let mut walked = PathBuf::new();
                 for part in parent.components() {
                     let above = self.open_directory(&walked)?;
                     walked.push(part);
-                    match fs::mkdirat(&above, Path::new(part.as_os_str()), 0o755) {
+                    let part = Path::new(part.as_os_str());
+                    let again = self.target == Target::Overlay && is_whiteout(&above, part);
+                    if again {
+                        fs::unlinkat(&above, part, 0)?;
+                    }
+                    match fs::mkdirat(&above, part, 0o700) {
                         Err(e) if e.errno == Errno::EEXIST => {}
                         Err(e) => return Err(e.into()),
-                        Ok(()) => self.inherit(&walked)?,
+                        Ok(()) => self.inherit(&walked, again)?,
                     }
                 }
                 self.open_directory(parent)
@@ -237,10 +256,15 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Gives a directory that has no entry of its own what the nearest one below has.
-    fn inherit(&mut self, path: &Path) -> Result<()> {
-        let Some(below) = self.below else {
-            return Ok(());
+    /// Gives a directory that has no entry of its own what the nearest one below has; where none is
+    /// known or it was deleted and came `again`, what is usual.
+    fn inherit(&mut self, path: &Path, again: bool) -> Result<()> {
+        let directory = self.open_directory(path)?;
+        if again {
+            whiteout::set_opaque(&directory)?;
+        }
+        let Some(below) = self.below.filter(|_| !again) else {
+            return Ok(xattr::fchmod(&directory, 0o755)?); // whatever this process's umask is
         };
         let nearest = below.iter().find_map(|layer| {
             let place = layer.join(path);
@@ -271,9 +295,7 @@ impl Applier<'_> {
                 }
             }
         }
-        let directory = self.open_directory(path)?;
         self.own(&directory, &entry)?;
-        self.xattrs(&directory, &entry)?;
         self.pend(path.to_path_buf(), &entry);
         Ok(())
     }
@@ -309,26 +331,6 @@ impl Applier<'_> {
             }
             other => Ok(other?),
         }
-    }
-
-    /// Removes what is at `name` in the current directory, with all below it.
-    fn remove(&mut self, name: &Path, path: &Path) -> Result<()> {
-        match fs::unlinkat(self.dir(), name, 0) {
-            Ok(()) => return Ok(()),
-            Err(e) if e.errno == Errno::ENOENT => return Ok(()),
-            Err(e) if e.errno != Errno::EISDIR && e.errno != Errno::EPERM => return Err(e.into()),
-            Err(_) => {}
-        }
-        // std removes trees by descriptors, not following links, also those swapped in meanwhile.
-        let place = format!("/proc/self/fd/{}", self.dir().as_raw_fd());
-        std::fs::remove_dir_all(Path::new(&place).join(name))
-            .with_context(|| format!("cannot remove {}", path.display()))?;
-        self.parent = self
-            .parent
-            .take()
-            .filter(|(parent, _)| !parent.starts_with(path));
-        self.directories.retain(|d, _| !d.starts_with(path));
-        Ok(())
     }
 
     fn file<R: BufRead>(
@@ -367,7 +369,7 @@ impl Applier<'_> {
         }
         self.own(&file, entry)?;
         xattr::fchmod(&file, entry.mode)?;
-        self.xattrs(&file, entry)?;
+        self.xattrs(&file, &entry.xattrs)?;
         Ok(xattr::utimensat(&file, "", entry.mtime)?)
     }
 
@@ -380,7 +382,7 @@ impl Applier<'_> {
                     // A directory on a directory only changes its attributes.
                     Ok(_) => {}
                     Err(_) => {
-                        let whiteout = self.is_whiteout(name);
+                        let whiteout = is_whiteout(self.dir(), name);
                         self.remove(name, path)?;
                         fs::mkdirat(self.dir(), name, 0o700)?;
                         if whiteout {
@@ -394,7 +396,6 @@ impl Applier<'_> {
         }
         let directory = self.child(name)?;
         self.own(&directory, entry)?;
-        self.xattrs(&directory, entry)?;
         self.pend(path.to_path_buf(), entry);
         Ok(())
     }
@@ -410,19 +411,17 @@ impl Applier<'_> {
             Pending {
                 mode: entry.mode,
                 mtime: entry.mtime,
+                xattrs: entry.xattrs.clone(),
             },
         );
-    }
-
-    fn is_whiteout(&self, name: &Path) -> bool {
-        let place = format!("/proc/self/fd/{}", self.dir().as_raw_fd());
-        std::fs::symlink_metadata(Path::new(&place).join(name))
-            .is_ok_and(|m| whiteout::is_whiteout(&m))
     }
 
     /// Another name for a file of this layer; its path, too, is resolved inside.
     fn hard_link(&mut self, name: &Path, path: &Path, to: &[u8]) -> Result<()> {
         let to = normalise(to)?;
+        if to == path {
+            return Ok(()); // tar writes this for a file with several names that it is told twice
+        }
         let what = || format!("cannot link to {}", to.display());
         let base = to.file_name().map(Path::new).with_context(what)?;
         let parent = self
@@ -484,8 +483,8 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn xattrs(&mut self, file: impl AsFd, entry: &Entry) -> Result<()> {
-        for (key, value) in entry.xattrs.iter().filter(|(k, _)| !whiteout::is_mark(k)) {
+    fn xattrs(&mut self, file: impl AsFd, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        for (key, value) in xattrs.iter().filter(|(k, _)| !whiteout::is_mark(k)) {
             let set = xattr::fsetxattr(&file, key, value);
             self.count_refused(set)?;
         }
@@ -503,55 +502,44 @@ impl Applier<'_> {
         }
     }
 
-    /// `.wh.NAME`: what lay below is deleted; what this layer made itself stays.
-    fn delete(&mut self, path: &Path) -> Result<()> {
-        let name = Path::new(path.file_name().unwrap_or_default());
-        if self.made.contains(path) {
-            if self.target == Target::Overlay
-                && let Ok(directory) = self.child(name)
-            {
-                whiteout::set_opaque(directory)?;
-            }
-            return Ok(());
-        }
-        self.remove(name, path)?;
-        if self.target == Target::Overlay {
-            whiteout::make(self.dir(), name)?;
-        }
-        Ok(())
-    }
-
-    /// `.wh..wh..opq`: nothing of what lay below in this directory shows.
-    fn opaque(&mut self, path: &Path) -> Result<()> {
-        if self.target == Target::Overlay {
-            return Ok(whiteout::set_opaque(self.dir())?);
-        }
-        let place = PathBuf::from(format!("/proc/self/fd/{}", self.dir().as_raw_fd()));
-        let entries = std::fs::read_dir(&place).context("cannot list an opaque directory")?;
-        for entry in entries {
-            let name = entry
-                .context("cannot list an opaque directory")?
-                .file_name();
-            let inside = path.join(&name);
-            if !self.made.iter().any(|m| m.starts_with(&inside)) {
-                self.remove(Path::new(&name), &inside)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Modes and times of directories, deepest first.
+    /// Modes, times and attributes of directories, deepest first.
     fn finish(&mut self) -> Result<()> {
         self.parent = None;
+        for place in std::mem::take(&mut self.bookkeeping) {
+            self.remove(&place, &place)?;
+        }
         for (path, pending) in std::mem::take(&mut self.directories).into_iter().rev() {
             let directory = self
                 .open_directory(&path)
                 .with_context(|| format!("cannot finish {}", path.display()))?;
+            self.only_these(&directory, &pending.xattrs)?;
+            self.xattrs(&directory, &pending.xattrs)?;
             xattr::utimensat(&directory, "", pending.mtime)?;
             xattr::fchmod(&directory, pending.mode)?;
         }
         Ok(())
     }
+
+    /// Takes away what a directory that was there before has, and its entry lacks.
+    fn only_these(&self, directory: &OwnedFd, wanted: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        let place = format!("/proc/self/fd/{}/.", directory.as_raw_fd());
+        for name in xattr::llistxattr(Path::new(&place))? {
+            let kept = wanted.iter().any(|(key, _)| *key == name);
+            if kept || whiteout::is_mark(&name) || belongs_to_host(&name) {
+                continue;
+            }
+            match xattr::fremovexattr(directory, &name) {
+                Err(e) if !matches!(e.errno, Errno::EPERM | Errno::ENODATA) => return Err(e.into()),
+                _ => {} // one that this user may not remove was not made by this user's layers
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_whiteout(directory: &OwnedFd, name: &Path) -> bool {
+    let place = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    std::fs::symlink_metadata(Path::new(&place).join(name)).is_ok_and(|m| whiteout::is_whiteout(&m))
 }
 
 fn write_at(file: &File, bytes: &[u8], at: u64) -> Result<()> {

@@ -143,3 +143,123 @@ fn a_directory_without_an_entry_is_as_the_one_below() {
     assert_eq!(of("tmp/sub"), (0o755, 0));
     assert_eq!(of(""), (0o755, 0), "the root, too");
 }
+
+#[test]
+fn a_layers_deletions_spare_what_it_made_in_whatever_order() {
+    let lower = layer(&|b| {
+        put(b, FILE, "d/old", "1");
+        put(b, FILE, "d/sub/old", "1");
+    });
+    let orders: [(&str, Build<'_>); 5] = [
+        ("opaque last", &|b| {
+            put(b, DIR, "d", "");
+            put(b, DIR, "d/sub", "");
+            put(b, FILE, "d/sub/new", "2");
+            put(b, FILE, "d/.wh..wh..opq", "");
+        }),
+        ("opaque last, no entries for directories", &|b| {
+            put(b, FILE, "d/sub/new", "2");
+            put(b, FILE, "d/.wh..wh..opq", "");
+        }),
+        ("deleted last", &|b| {
+            put(b, DIR, "d", "");
+            put(b, FILE, "d/sub/new", "2");
+            put(b, FILE, ".wh.d", "");
+        }),
+        ("deleted last, no entries for directories", &|b| {
+            put(b, FILE, "d/sub/new", "2");
+            put(b, FILE, ".wh.d", "");
+        }),
+        ("deleted first, no entries for directories", &|b| {
+            put(b, FILE, ".wh.d", "");
+            put(b, FILE, "d/sub/new", "2");
+        }),
+    ];
+    for (name, build) in orders {
+        let bytes = layer(build);
+        let plain = tempfile::tempdir().unwrap();
+        apply(&lower[..], plain.path(), Target::Plain).unwrap();
+        apply(&bytes[..], plain.path(), Target::Plain).expect(name);
+        let there = |path: &str| plain.path().join(path).exists();
+        assert!(there("d/sub/new"), "{name}: its own file is gone");
+        assert!(
+            !there("d/old") && !there("d/sub/old"),
+            "{name}: the old is still there"
+        );
+        let overlay = tempfile::tempdir().unwrap();
+        apply(&bytes[..], overlay.path(), Target::Overlay).expect(name);
+        assert!(overlay.path().join("d/sub/new").is_file(), "{name}");
+        assert!(whiteout::is_opaque(&overlay.path().join("d")), "{name}");
+    }
+}
+
+#[test]
+fn a_directorys_entry_says_all_of_its_attributes() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |attributes: &[(&str, &[u8])]| {
+        let mut builder = tar::Builder::new(Vec::new());
+        for path in ["./", "d/"] {
+            builder
+                .append_pax_extensions(attributes.iter().copied())
+                .unwrap();
+            put(&mut builder, DIR, path, "");
+        }
+        put(&mut builder, FILE, "d/f", "x");
+        builder.into_inner().unwrap()
+    };
+    // user::rwx user:1000:rwx group::r-x mask::rwx other::r-x, as acl(5) and the kernel have it.
+    let entries: [(u16, u16, u32); 5] = [
+        (1, 7, u32::MAX),
+        (2, 7, 1000),
+        (4, 5, u32::MAX),
+        (16, 7, u32::MAX),
+        (32, 5, u32::MAX),
+    ];
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        list.extend(tag.to_le_bytes());
+        list.extend(permissions.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    const DEFAULT_ACL: &str = "system.posix_acl_default";
+    let key = format!("SCHILY.xattr.{DEFAULT_ACL}");
+    let first = with(&[("SCHILY.xattr.user.a", b"1"), (&key, &list)]);
+    let left_out = apply(&first[..], dir.path(), Target::Plain).unwrap();
+    if left_out.xattrs > 0 {
+        return; // a file system without them, where the rest says nothing
+    }
+    let names = |path: &str| xattr::llistxattr(&dir.path().join(path)).unwrap();
+    for path in ["", "d"] {
+        assert!(names(path).contains(&b"user.a".to_vec()), "{path:?}");
+        assert!(
+            names(path).contains(&DEFAULT_ACL.as_bytes().to_vec()),
+            "{path:?}"
+        );
+    }
+    assert!(
+        names("d/f").is_empty(),
+        "inherited what its entry does not have"
+    );
+    let second = with(&[("SCHILY.xattr.user.b", b"2")]);
+    apply(&second[..], dir.path(), Target::Plain).unwrap();
+    for path in ["", "d"] {
+        assert_eq!(names(path), [b"user.b".to_vec()], "{path:?}");
+    }
+}
+
+#[test]
+fn what_tar_and_aufs_write_into_layers_is_understood() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = layer(&|b| {
+        put(b, FILE, "a", "1");
+        put(b, HARD, "a", "a");
+        put(b, DIR, ".wh..wh.plnk", "");
+        put(b, FILE, ".wh..wh.plnk/12.34", "shared");
+        put(b, HARD, "b", ".wh..wh.plnk/12.34");
+    });
+    apply(&bytes[..], dir.path(), Target::Plain).unwrap();
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert_eq!(read("a"), "1", "a link to itself");
+    assert_eq!(read("b"), "shared");
+    assert!(!dir.path().join(".wh..wh.plnk").exists());
+}

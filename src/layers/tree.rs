@@ -172,6 +172,6 @@ fn read_node(path: &Path) -> Result<Node> {
 }
 
 /// Attributes that this host's security modules keep; on another host they would be wrong.
-fn belongs_to_host(name: &[u8]) -> bool {
+pub(super) fn belongs_to_host(name: &[u8]) -> bool {
     name == b"security.selinux" || name == b"security.ima" || name == b"security.evm"
 }

@@ -1,12 +1,12 @@
 //! File attributes beyond the mode: extended attributes, times, owners, by descriptor.
 //!
-//! What it implements: xattr(7), setxattr(2), getxattr(2), listxattr(2), utimensat(2), fchmod(2),
-//! fchown(2), statvfs(3).
+//! What it implements: xattr(7), setxattr(2), removexattr(2), getxattr(2), listxattr(2),
+//! utimensat(2), fchmod(2), fchown(2), statvfs(3).
 //!
 //! There is no `lsetxattrat` before Linux 6.13, so an attribute of a symbolic link is reached by
 //! `/proc/self/fd/DIR/NAME`: the directory is a descriptor that cannot be swapped, and the `l`
 //! calls do not follow the last name.
-//! Interface: [`fsetxattr`], [`lsetxattr`], [`lgetxattr`], [`llistxattr`], [`utimensat`],
+//! Interface: [`fsetxattr`], [`lsetxattr`], [`fremovexattr`], [`lgetxattr`], [`llistxattr`], [`utimensat`],
 //! [`fchmod`], [`fchown`], [`free_bytes`]. Read next: [`crate::layers::apply`].
 
 use super::mount::at;
@@ -57,6 +57,22 @@ pub fn lsetxattr(dir: impl AsFd, file: &Path, name: &[u8], value: &[u8]) -> SysR
                 )
             })
             .map(drop)
+        },
+    )
+}
+
+/// `int fremovexattr(int fd, const char *name)`
+///
+/// Errors: `ENODATA` (there is no such attribute), `EPERM` as [`fsetxattr`]. See removexattr(2).
+pub fn fremovexattr(fd: impl AsFd, name: &[u8]) -> SysResult<()> {
+    let c = name_of("fremovexattr", name)?;
+    let raw = fd.as_fd().as_raw_fd();
+    state_changing(
+        "fremovexattr",
+        || format!("{raw}, {c:?}"),
+        || {
+            // SAFETY: the name is a live CStr for the whole call.
+            check(unsafe { libc::fremovexattr(raw, c.as_ptr()) }).map(drop)
         },
     )
 }

@@ -159,7 +159,11 @@ pub fn apply(args: ApplyArgs) -> Result<u8> {
         }
     })?;
     if left_out.devices > 0 {
-        ui::warn(format_args!("{} device nodes were left out: they need root", left_out.devices));
+        let why = match nix::unistd::geteuid().is_root() {
+            true => "0/0 says \"deleted\" to an overlay",
+            false => "they need root",
+        };
+        ui::warn(format_args!("{} device nodes were left out: {why}", left_out.devices));
     }
     if left_out.xattrs > 0 {
         ui::warn(format_args!(
