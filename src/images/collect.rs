@@ -67,9 +67,9 @@ pub fn collect(store: &Store, _: &Lock) -> Result<u64> {
             continue;
         }
         let size = entry.metadata().map_or(0, |m| m.len());
-        match std::fs::remove_file(entry.path()) {
+        match remove_tree(&entry.path()) {
             Ok(()) => freed += size,
-            Err(e) => failures.push(Error::new("cannot remove a blob").caused_by(e)),
+            Err(e) => failures.push(e.context("cannot remove a blob")),
         }
     }
     for entry in std::fs::read_dir(store.layers_dir())

@@ -1,21 +1,24 @@
 //! `image fsck`: is everything in the store what its name says?
 //!
 //! What it does: computes every blob's digest again, decompresses every layer and compares its
-//! diff id, follows every image to its last blob, looks at what is unpacked, and finds what no
-//! image needs. With repair, what is wrong goes: damaged blobs, the images that need them, and
-//! unpacked layers that cannot be told from half-made ones; layers that are missing are unpacked
-//! again. Nothing is invented: an image that lost a blob must be loaded again.
+//! diff id, follows every image to its last blob, compares what is unpacked with its layer, and
+//! finds what no image needs. With repair, what is wrong goes: damaged blobs and the images that
+//! need them; layers that are missing or were changed are unpacked again. Nothing is invented: an
+//! image that lost a blob must be loaded again. An index that cannot be read is made anew out of
+//! the images that the blobs hold; only their names are lost.
 //!
 //! What it implements: image-spec "Image Layout", "Layer DiffID". Interface: [`fsck`],
-//! [`Problem`]. Read next: `collect.rs`.
+//! [`Problem`]. Read next: `fsck/unpacked.rs`.
+
+mod unpacked;
 
 use super::collect::reachable;
-use super::store::{Lock, Store, name_of};
+use super::store::{Lock, Store, descriptor, name_of};
 use super::unpack::remove_tree;
 use crate::error::{Context, Result};
 use crate::layers::compression;
 use crate::spec::digest::{Algorithm, Digest, chain_ids};
-use crate::spec::image::{Descriptor, ImageConfig, Layout, Manifest, media_type};
+use crate::spec::image::{Descriptor, ImageConfig, Index, Layout, Manifest, media_type};
 use serde::Serialize;
 use sha2::Digest as _;
 use std::collections::BTreeSet;
@@ -25,7 +28,7 @@ use std::path::Path;
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// A word for programs: `layout`, `blob`, `image`, `diff-id`, `layer`, `unused`.
+    /// A word for programs: `layout`, `index`, `blob`, `image`, `diff-id`, `layer`, `unused`.
     pub kind: &'static str,
     /// What it is about: an image's name, a digest, a file.
     pub subject: String,
@@ -51,8 +54,18 @@ impl Problem {
 pub fn fsck(store: &Store, repair: bool, report: &mut dyn FnMut(&str)) -> Result<Vec<Problem>> {
     let lock = store.lock()?;
     let mut problems = Vec::new();
-    layout(store, &mut problems);
+    layout(store, &lock, repair, &mut problems)?;
     let damaged = blobs(store, repair, &mut problems, report)?;
+    if let Err(e) = store.index() {
+        let mut problem = Problem::new("index", "index.json", format!("{e:#}"));
+        if !repair {
+            problems.push(problem);
+            return Ok(problems); // without it, nothing can be said about the rest
+        }
+        store.write_index(&lock, &Index::new(whole_images(store)?))?;
+        problem.repaired = Some("made anew; the images lost their names");
+        problems.push(problem);
+    }
     let broken = images(store, &damaged, &mut problems, report)?;
     if repair {
         let mut index = store.index()?;
@@ -63,7 +76,7 @@ pub fn fsck(store: &Store, repair: bool, report: &mut dyn FnMut(&str)) -> Result
             .filter(|p| p.kind == "image" || p.kind == "diff-id");
         gone.for_each(|p| p.repaired = Some("the image was removed; load it again"));
     }
-    unpacked(store, repair, &mut problems)?;
+    unpacked(store, &lock, &broken, repair, &mut problems, report)?;
     unused(store, &lock, repair, &mut problems)?;
     if repair {
         drop(lock);
@@ -72,16 +85,58 @@ pub fn fsck(store: &Store, repair: bool, report: &mut dyn FnMut(&str)) -> Result
     Ok(problems)
 }
 
-fn layout(store: &Store, problems: &mut Vec<Problem>) {
+fn layout(store: &Store, lock: &Lock, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
     let path = store.oci().join("oci-layout");
     let version = std::fs::read(&path)
         .ok()
         .and_then(|b| serde_json::from_slice::<Layout>(&b).ok())
         .map(|l| l.image_layout_version);
-    if version.as_deref() != Some("1.0.0") {
-        let what = format!("says version {version:?}, not 1.0.0");
-        problems.push(Problem::new("layout", path.display(), what));
+    if version.as_deref() == Some("1.0.0") {
+        return Ok(());
     }
+    let what = match version {
+        Some(version) => format!("says version {version}, not 1.0.0"),
+        None => "does not say which version of the image layout this is".into(),
+    };
+    let mut problem = Problem::new("layout", path.display(), what);
+    if repair {
+        store.write_layout(lock)?;
+        problem.repaired = Some("written anew");
+    }
+    problems.push(problem);
+    Ok(())
+}
+
+/// The manifests among the blobs whose images hold together.
+fn whole_images(store: &Store) -> Result<Vec<Descriptor>> {
+    let directory = store.oci().join("blobs/sha256");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = format!("sha256:{}", entry.file_name().to_string_lossy());
+        let Ok(digest) = name.parse::<Digest>() else {
+            continue;
+        };
+        let Ok(manifest) = store.read_json::<Manifest>(&digest) else {
+            continue; // most blobs are none
+        };
+        if !media_type::is_config(&manifest.config.media_type) {
+            continue;
+        }
+        let kind = manifest
+            .media_type
+            .as_deref()
+            .unwrap_or(media_type::MANIFEST);
+        let size = entry.metadata().context("cannot look at a manifest")?.len();
+        let image = descriptor(kind, digest, size);
+        if self::image(store, &image, &name, &BTreeSet::new()).is_empty() {
+            found.push(image);
+        }
+    }
+    Ok(found)
 }
 
 /// Recomputes every blob's digest; returns those that are wrong.
@@ -115,7 +170,7 @@ fn blobs(
                 }
             },
         };
-        if repair && std::fs::remove_file(entry.path()).is_ok() {
+        if repair && remove_tree(&entry.path()).is_ok() {
             problem.repaired = Some("removed");
         }
         problems.push(problem);
@@ -239,7 +294,14 @@ fn image(
 }
 
 /// Looks at the directories of unpacked layers.
-fn unpacked(store: &Store, repair: bool, problems: &mut Vec<Problem>) -> Result<()> {
+fn unpacked(
+    store: &Store,
+    lock: &Lock,
+    broken: &BTreeSet<Digest>,
+    repair: bool,
+    problems: &mut Vec<Problem>,
+    report: &mut dyn FnMut(&str),
+) -> Result<()> {
     for entry in std::fs::read_dir(store.layers_dir())
         .into_iter()
         .flatten()
@@ -256,6 +318,17 @@ fn unpacked(store: &Store, repair: bool, problems: &mut Vec<Problem>) -> Result<
             problem.repaired = Some("removed");
         }
         problems.push(problem);
+    }
+    let mut done = BTreeSet::new();
+    for image in store.list()? {
+        if broken.contains(&image.manifest.digest) {
+            continue; // its blobs cannot tell what its layers should be
+        }
+        report(&format!(
+            "comparing the unpacked layers of {}",
+            image.display_name()
+        ));
+        unpacked::check(store, lock, &image, &mut done, repair, problems)?;
     }
     // A layer that was unpacked once with the layer above it must still be there: containers that
     // run have it mounted.

@@ -107,16 +107,21 @@ impl Store {
         for directory in [store.blobs(), store.layers_dir(), store.tmp()] {
             make_dirs(&directory)?;
         }
-        let _lock = store.lock()?;
+        let lock = store.lock()?;
         if !store.oci().join("index.json").exists() {
             store.write_atomically(
                 &store.oci().join("index.json"),
                 &to_json(&Index::new(vec![]))?,
             )?;
         }
-        let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
-        store.write_atomically(&store.oci().join("oci-layout"), layout)?;
+        store.write_layout(&lock)?;
         Ok(store)
+    }
+
+    /// Writes the file that says that this is an image layout.
+    pub(super) fn write_layout(&self, _: &Lock) -> Result<()> {
+        let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        self.write_atomically(&self.oci().join("oci-layout"), layout)
     }
 
     /// The OCI image layout.
@@ -273,10 +278,12 @@ impl Store {
     /// The index as it is now.
     pub fn index(&self) -> Result<Index> {
         let path = self.oci().join("index.json");
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("cannot understand {}", path.display()))
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
+        let index = bytes.and_then(|bytes| {
+            serde_json::from_slice(&bytes)
+                .with_context(|| format!("cannot understand {}", path.display()))
+        });
+        index.map_err(|e| e.hint("`glassbox image fsck --repair` makes it anew out of the blobs"))
     }
 
     pub(super) fn write_index(&self, _: &Lock, index: &Index) -> Result<()> {

@@ -68,7 +68,8 @@ impl Store {
         result
     }
 
-    fn unpack_into(&self, layer: &Layer, place: &Path, below: &[PathBuf]) -> Result<()> {
+    /// Unpacks a layer into the directory `place`, checking it against its digests.
+    pub(super) fn unpack_into(&self, layer: &Layer, place: &Path, below: &[PathBuf]) -> Result<()> {
         let blob = self.open_blob(&layer.digest)?;
         let decoded = apply::apply_over(blob, MAX_UNPACKED, &place.join("diff"), below)?;
         verify(&decoded, layer)?;

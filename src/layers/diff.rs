@@ -8,7 +8,8 @@
 //! Names of one file go together: an overlay's layer can only link to what it holds itself, so a
 //! change of one name writes all of them.
 //!
-//! What it implements: image-spec "Creating" and "Representing Changes". Interface: [`diff`].
+//! What it implements: image-spec "Creating" and "Representing Changes". Interface: [`diff`],
+//! [`differences`].
 //! Read next: `whence.rs`.
 
 use super::create::Writer;
@@ -54,6 +55,17 @@ pub fn diff(old: &Path, new: &Path, out: impl Write) -> Result<Difference> {
         }
     }
     writer.finish()?;
+    Ok(found)
+}
+
+/// What is different between two layers unpacked for an overlay, without writing a layer. Of a
+/// whiteout nothing counts but that it is there: its time is that of its making.
+pub fn differences(old: &Path, new: &Path) -> Result<Difference> {
+    let (old, new) = (Tree::read(old)?, Tree::read(new)?);
+    let mut found = compare(&old, &new)?;
+    found
+        .changed
+        .retain(|path| !(old.nodes[path].is_whiteout() && new.nodes[path].is_whiteout()));
     Ok(found)
 }
 
@@ -111,7 +123,7 @@ fn names(tree: &Tree) -> BTreeMap<(u64, u64), Vec<&Path>> {
 }
 
 fn same(old: &Tree, before: &Node, new: &Tree, node: &Node, path: &Path) -> Result<bool> {
-    let attributes = |n: &Node| (n.mode, n.uid, n.gid, n.mtime, n.size, n.rdev);
+    let attributes = |n: &Node| (n.mode, n.uid, n.gid, n.mtime, n.size, n.rdev, n.opaque);
     if attributes(before) != attributes(node)
         || before.target != node.target
         || before.xattrs != node.xattrs

@@ -55,8 +55,9 @@ pub fn inspect(args: InspectArgs) -> Result<u8> {
 Examples:
   glassbox image fsck")]
 pub struct FsckArgs {
-    /// Remove what is damaged or needed by nothing, and unpack again what is missing. An image
-    /// that lost a blob is removed: nothing can bring it back but loading it again.
+    /// Remove what is damaged or needed by nothing, and unpack again what is missing or was
+    /// changed. An image that lost a blob is removed: nothing can bring it back but loading it
+    /// again. An index that cannot be read is made anew; then the images have no names.
     #[arg(long)]
     repair: bool,
     /// Print JSON: an array of {kind, subject, what, repaired}.
@@ -88,7 +89,7 @@ pub fn fsck(args: FsckArgs) -> Result<u8> {
         if problems.is_empty() {
             ui::note("the store is clean");
         } else if left > 0 && !args.repair {
-            ui::note("`glassbox image fsck --repair` removes what is damaged or not needed");
+            ui::note("`glassbox image fsck --repair` repairs what can be, and removes the rest");
         }
     }
     Ok(u8::from(left > 0))
