@@ -533,3 +533,31 @@ fn a_layer_is_made_and_applied_alike_under_every_umask() {
         "{out:?}"
     );
 }
+
+#[test]
+fn a_mount_that_fails_leaves_no_mount_point() {
+    let root = TempRoot::new("layer-mount-fails");
+    let _leaks = LeakCheck::new(&root);
+    let lower = root.join("lower");
+    std::fs::create_dir(&lower).unwrap();
+    let at = |name: &str| root.join(name).to_str().unwrap().to_string();
+    let (lower, nothing, target) = (at("lower"), at("nothing"), at("target"));
+    let words = |layers: &[&str]| {
+        let layers = layers.iter().flat_map(|l| ["--lower", *l]);
+        let words: Vec<&str> = ["layer", "mount"].into_iter().chain(layers).collect();
+        [&words[..], &[&target]]
+            .concat()
+            .iter()
+            .map(|w| w.to_string())
+            .collect::<Vec<_>>()
+    };
+    run(words(&[&nothing])).fails(
+        125,
+        &["cannot mount 1 layer on", "nothing is not a directory"],
+    );
+    run(words(&[&lower, &nothing])).fails(125, &["cannot mount 2 layers on"]);
+    assert!(!root.join("target").exists());
+    std::fs::create_dir(root.join("target")).unwrap();
+    run(words(&[&nothing])).fails(125, &["cannot mount"]);
+    assert!(root.join("target").exists(), "it was there before");
+}

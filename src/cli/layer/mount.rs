@@ -72,7 +72,13 @@ pub fn mount(args: MountArgs) -> Result<u8> {
     let why = "several directories become one tree: the top one wins, changes go to the upper one";
     let mut plan = Plan::default();
     plan.steps.push(Step::parent(Stage::Layers, "overlay", why, action));
-    carry_out(plan, &args.explain, args.dry_run, || overlay::ensure_directory(&target))
+    let made = !args.dry_run && !target.exists();
+    let before = || overlay::ensure_directory(&target);
+    carry_out(plan, &args.explain, args.dry_run, before).inspect_err(|_e| {
+        if made {
+            let _ = std::fs::remove_dir(&target); // the first failure says more
+        }
+    })
 }
 
 fn carry_out(

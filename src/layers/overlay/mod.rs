@@ -269,9 +269,12 @@ impl MountOverlay {
 
     fn explain(&self, e: SysError, said: &[String]) -> Error {
         let errno = e.errno;
+        let layers = match self.lowers.len() + usize::from(self.upper.is_some()) {
+            1 => "1 layer".to_string(),
+            n => format!("{n} layers"),
+        };
         let error = Error::new(format!(
-            "cannot mount {} layers on {}",
-            self.lowers.len() + usize::from(self.upper.is_some()),
+            "cannot mount {layers} on {}",
             self.target.display()
         ))
         .caused_by(e)
@@ -283,7 +286,7 @@ impl MountOverlay {
         match errno {
             _ if !said.is_empty() => error.hint(format!("the kernel says: {}", said.join("; "))),
             Errno::ENODEV => error.hint("this kernel has no overlay file system (modprobe overlay)"),
-            Errno::EPERM => error.hint("mounting needs CAP_SYS_ADMIN in the owner of the mount namespace; an overlay inside a user namespace needs Linux 5.11"),
+            Errno::EPERM => error.hint("mounting needs CAP_SYS_ADMIN in the owner of the mount namespace: an ordinary user has it inside `glassbox ns run --user --map-root-user --mount` (an overlay there needs Linux 5.11)"),
             Errno::EINVAL => error.hint("upper and work directory must be two directories on one file system that is not itself an overlay and has extended attributes; the kernel log says which rule was broken"),
             Errno::EBUSY => error.hint("another overlay mount uses the same upper or work directory"),
             Errno::ESTALE => error.hint("the upper directory was used with other lower directories"),
