@@ -542,3 +542,54 @@ fn a_real_debian_of_several_layers_is_as_umoci_unpacks_it() {
         different.len()
     );
 }
+
+#[test]
+fn listings_are_filtered_as_docker_does() {
+    let root = TempRoot::new("image-filters");
+    let _leaks = LeakCheck::new(&root);
+    let tar = root.write("fs.tar", tar_of(&[("file", b"content")]));
+    for name in ["one", "user/two:2", "user/three"] {
+        image(
+            &root,
+            ["import", "-c", "LABEL n=x", tar.to_str().unwrap(), name],
+        )
+        .success();
+    }
+    let names = |args: &[&str]| {
+        let format = ["ls", "--format", "{{.Repository}}"];
+        let out = image(&root, format.iter().chain(args)).success().stdout;
+        let mut names: Vec<String> = out.lines().map(String::from).collect();
+        names.sort();
+        names.join(" ")
+    };
+    for (args, expected) in [
+        (&["-f", "before=user/two:2"][..], "one"),
+        (&["-f", "since=user/two:2"], "user/three"),
+        (&["-f", "since=one", "-f", "before=user/three"], "user/two"),
+        (&["-f", "reference=*"], "one"),
+        (&["-f", "reference=user/t*"], "user/three user/two"),
+        (&["user/*"], "user/three user/two"),
+        (&["user/*:2"], "user/two"),
+        (&["user/two"], "user/two"),
+        (&["-f", "label=n=x", "*"], "one"),
+        (&["-f", "dangling=true"], ""),
+    ] {
+        assert_eq!(names(args), expected, "{args:?}");
+    }
+    image(&root, ["ls", "-f", "since=nothing"]).fails(125, &["No such image: nothing"]);
+    image(&root, ["ls", "-f", "colour=red"])
+        .fails(125, &["invalid filter 'colour=red'", "before="]);
+}
+
+#[test]
+fn what_is_no_tar_is_named() {
+    let root = TempRoot::new("image-no-tar");
+    let _leaks = LeakCheck::new(&root);
+    let xz = root.write("fs.tar.xz", b"\xfd7zXZ\0\0\x04more");
+    let bzip2 = root.write("fs.tar.bz2", b"BZh91AY&SY");
+    let import = |path: &std::path::Path| image(&root, ["import", path.to_str().unwrap()]);
+    import(&xz).fails(125, &["compressed with xz", "xz -dc"]);
+    import(&bzip2).fails(125, &["compressed with bzip2", "bzip2 -dc"]);
+    import(root.path()).fails(125, &["is a directory", "tar -C"]);
+    is_empty(&root);
+}

@@ -13,7 +13,7 @@
 //!
 //! Interface: [`Compression`], [`decode`], [`Encoder`]. Read next: [`super::archive`].
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use sha2::{Digest as _, Sha256};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -67,6 +67,17 @@ impl Compression {
 pub fn decoder<'a>(input: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
     let mut input = BufReader::with_capacity(128 * 1024, input);
     let start = input.fill_buf().context("cannot read the layer")?;
+    let other = match start {
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => Some(("xz", "xz -dc")),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some(("bzip2", "bzip2 -dc")),
+        _ => None,
+    };
+    if let Some((kind, program)) = other {
+        let what = format!("it is compressed with {kind}, which image layers are not");
+        return Err(Error::kind(Kind::Unsupported, what).hint(format!(
+            "unpack it on the way: `{program} FILE |`, and - in place of the file"
+        )));
+    }
     Ok(match Compression::detect(start) {
         Compression::Plain => Box::new(input),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),

@@ -6,7 +6,7 @@ use super::Root;
 use crate::containers::time::{Time, human};
 use crate::error::{Error, Kind, Result};
 use crate::images::describe::{self, Row, Step};
-use crate::images::Reference;
+use crate::images::{Image, Reference, Store};
 use crate::ui::{self, Table, template};
 use serde_json::{Value, json};
 
@@ -32,7 +32,8 @@ pub struct LsArgs {
     /// Print each row by a Go template; `table …` with headings, `json` as JSON lines.
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
-    /// Only some: dangling=true|false, label=KEY[=VALUE], reference=PATTERN. Repeatable.
+    /// Only some: dangling=true|false, label=KEY[=VALUE], reference=PATTERN, before=IMAGE,
+    /// since=IMAGE. Repeatable.
     #[arg(short, long = "filter", value_name = "KEY=VALUE")]
     filters: Vec<String>,
     /// Do not shorten ids.
@@ -41,7 +42,8 @@ pub struct LsArgs {
     /// Show the manifests' digests.
     #[arg(long)]
     digests: bool,
-    /// Only this repository, or REPOSITORY:TAG.
+    /// Only this repository, or REPOSITORY:TAG; `*` and `?` stand for any text and character of one
+    /// part of a name.
     repository: Option<String>,
     #[command(flatten)]
     root: Root,
@@ -54,7 +56,12 @@ fn ago(created: Option<&str>) -> String {
     }
 }
 
-fn matches(row: &Row, key: &str, value: &str) -> Result<bool> {
+/// When an image was made; one that does not say so is older than all that do.
+fn created(image: &Image) -> Option<Time> {
+    Time::parse_flag(image.config.created.as_deref()?).ok()
+}
+
+fn matches(store: &Store, row: &Row, key: &str, value: &str) -> Result<bool> {
     let full = format!("{}:{}", row.repository, row.tag);
     Ok(match key {
         "dangling" => match value {
@@ -71,23 +78,28 @@ fn matches(row: &Row, key: &str, value: &str) -> Result<bool> {
             labels.and_then(|l| l.get(key)).is_some_and(|v| wanted.is_none_or(|w| w == v))
         }
         "reference" => glob(value, &full) || glob(value, &row.repository),
+        "before" => created(&row.image) < created(&store.resolve(value)?),
+        "since" => created(&row.image) > created(&store.resolve(value)?),
         _ => return Err(bad_filter(key, value)),
     })
 }
 
 fn bad_filter(key: &str, value: &str) -> Error {
     Error::kind(Kind::Usage, format!("invalid filter '{key}={value}'"))
-        .hint("dangling=true|false, label=KEY[=VALUE], reference=PATTERN")
+        .hint("dangling=true|false, label=KEY[=VALUE], reference=PATTERN, before=IMAGE, since=IMAGE")
 }
 
-/// `*` stands for any text, `?` for one character.
+/// `*` stands for any text, `?` for one character, but not for a slash: as in docker, `*` is an
+/// official image and `user/*` one of a user's.
 fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     fn fits(p: &[char], t: &[char]) -> bool {
         match (p.first(), t.first()) {
             (None, None) => true,
-            (Some('*'), _) => fits(&p[1..], t) || (!t.is_empty() && fits(p, &t[1..])),
-            (Some('?'), Some(_)) => fits(&p[1..], &t[1..]),
+            (Some('*'), first) => {
+                fits(&p[1..], t) || (first.is_some_and(|c| *c != '/') && fits(p, &t[1..]))
+            }
+            (Some('?'), Some(c)) if *c != '/' => fits(&p[1..], &t[1..]),
             (Some(a), Some(b)) => a == b && fits(&p[1..], &t[1..]),
             _ => false,
         }
@@ -99,7 +111,10 @@ fn glob(pattern: &str, text: &str) -> bool {
 pub fn ls(args: LsArgs) -> Result<u8> {
     let store = args.root.store()?;
     let mut rows = describe::rows(&store)?;
-    if let Some(wanted) = &args.repository {
+    if let Some(pattern) = args.repository.as_ref().filter(|r| r.contains(['*', '?'])) {
+        let keep = |row: &Row| matches(&store, row, "reference", pattern).unwrap_or(false);
+        rows.retain(keep);
+    } else if let Some(wanted) = &args.repository {
         let familiar = wanted.parse::<Reference>()?;
         let tagged = wanted.rsplit('/').next().is_some_and(|last| last.contains(':'));
         rows.retain(|r| {
@@ -109,7 +124,7 @@ pub fn ls(args: LsArgs) -> Result<u8> {
     }
     for filter in &args.filters {
         let (key, value) = filter.split_once('=').ok_or_else(|| bad_filter(filter, ""))?;
-        let keep: Result<Vec<bool>> = rows.iter().map(|r| matches(r, key, value)).collect();
+        let keep: Result<Vec<bool>> = rows.iter().map(|r| matches(&store, r, key, value)).collect();
         let mut keep = keep?.into_iter();
         rows.retain(|_| keep.next().unwrap_or(true));
     }

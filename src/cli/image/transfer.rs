@@ -209,6 +209,11 @@ pub fn import(args: ImportArgs) -> Result<u8> {
         apply_change(&mut config, change)?;
     }
     let what = || format!("cannot import {}", args.file.display());
+    if args.file.is_dir() {
+        let directory = args.file.display();
+        return Err(Error::kind(Kind::Usage, format!("{directory} is a directory, not a tar"))
+            .hint(format!("make one on the way: `tar -C {directory} -c . | glassbox image import -`")));
+    }
     let (input, length) = match args.file.to_str().filter(|f| remote::is_url(f)) {
         Some(url) => remote::open(url),
         None => open_input(Some(&args.file), "the tar"),

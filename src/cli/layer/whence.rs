@@ -101,9 +101,12 @@ fn origins(args: &WhenceArgs) -> Result<Vec<Origin>> {
     args.lowers.iter().enumerate().map(of_directory).collect()
 }
 
-/// What a role means, in words.
-fn words(role: Role, writable: bool) -> &'static str {
+/// What a role means, in words. `merged`: a layer below has the directory, too.
+fn words(role: Role, writable: bool, merged: bool) -> &'static str {
     match role {
+        Role::Provides if writable && merged => {
+            "provides it: copied up when the container changed something in it"
+        }
         Role::Provides if writable => "provides it: made in the container",
         Role::Replaces if writable => "provides it: copied up when the container changed it",
         Role::Provides => "provides it",
@@ -148,6 +151,7 @@ pub fn run(args: WhenceArgs) -> Result<u8> {
     let colour = ui::colour_stdout();
     ui::out(ui::styled(found.path.display(), Style::Strong, colour));
     let mut table = Table::new(&["layer", "what it does", "by", "made by"]);
+    let merged = found.findings.iter().any(|f| f.role == Role::Merged);
     for f in &found.findings {
         let origin = &origins[f.layer];
         let by = if f.path == found.path { String::new() } else { f.path.display().to_string() };
@@ -155,7 +159,7 @@ pub fn run(args: WhenceArgs) -> Result<u8> {
         if !args.no_trunc && made_by.chars().count() > 60 {
             made_by = made_by.chars().take(59).chain(['…']).collect();
         }
-        table.row([origin.label.clone(), words(f.role, origin.writable).into(), by, made_by]);
+        table.row([origin.label.clone(), words(f.role, origin.writable, merged).into(), by, made_by]);
     }
     ui::out(table);
     if found.provider.is_none() {
