@@ -52,6 +52,9 @@ struct Inner {
     topic: Option<&'static str>,
 }
 
+/// The message of a system call's error until somebody says what was being done.
+const BARE: &str = "a system call failed";
+
 impl Error {
     /// A new error: one sentence without a full stop, in lower case, naming what could not be done
     /// and to what ("cannot read /proc/12/ns/pid").
@@ -103,7 +106,12 @@ impl Error {
 
     /// Wraps this error in a further one. Kind, hint and topic stay visible from the outside.
     #[must_use]
-    pub fn context(self, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn context(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        if self.0.message == BARE {
+            // It says nothing that the cause below it does not: the context takes its place.
+            self.0.message = message.into();
+            return self;
+        }
         let kind = self.0.kind;
         Error(Box::new(Inner {
             message: message.into(),
@@ -237,7 +245,7 @@ impl std::error::Error for Error {
 impl From<crate::sys::SysError> for Error {
     /// A system call that fails without context still says which call and which errno.
     fn from(error: crate::sys::SysError) -> Self {
-        Error::new("a system call failed").caused_by(error)
+        Error::new(BARE).caused_by(error)
     }
 }
 
