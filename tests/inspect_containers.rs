@@ -64,6 +64,12 @@ fn a_container_of_this_engine() {
         .success()
         .json();
     assert_eq!(layer["kind"], "layer");
+    // By its directory as well, in the form that mountinfo shows.
+    let directory = layer["layer"]["directory"].as_str().unwrap();
+    for path in [directory, directory.trim_end_matches("/diff")] {
+        let same = glassbox(&["inspect", "--json", path]).success().json();
+        assert_eq!(same["layer"]["chain_id"], layer["layer"]["chain_id"]);
+    }
     assert!(layer["layer"]["size"].as_u64().unwrap() > 0);
     let users = layer["layer"]["used_by"].to_string();
     assert!(users.contains(&format!("pid {pid} ")), "{users}");

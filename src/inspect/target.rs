@@ -168,7 +168,7 @@ fn not_found(query: &Query) -> Error {
         None => error,
     };
     error.hint(
-        "a target is a pid, a container, an image, a layer (sha256:…), a namespace \
+        "a target is a pid, a container, an image, a layer (sha256:…, or its directory), a namespace \
          (/proc/PID/ns/net, net:[4026531840]), a cgroup path, or host",
     )
 }
