@@ -45,11 +45,38 @@ fn what_cannot_run_says_so_and_leaves_nothing() {
         &["run", "--no-such-flag", "lab"],
         &["run", "--cpus", "1", "--cpu-quota", "5", "lab"],
         &["run", "--restart", "always", "--rm", "lab"],
+        &["run", "--cpus", "100000", "lab"],
+        &["run", "--cidfile", "/nonexistent/cid", "lab", "true"],
+        &["create", "--cidfile", "/nonexistent/cid", "lab"],
         &["create", "--ulimit", "nofile=2:1", "lab"],
         &["run"],
     ] {
         let message = host.fails(125, args);
         assert!(message.contains("error: "), "{args:?}: {message}");
+    }
+    // What the errno does not say.
+    for (flags, hint) in [
+        (
+            &["-v", "/tmp:/etc/passwd"][..],
+            "/etc/passwd in the container is a file",
+        ),
+        (
+            &["-v", "/etc/passwd:/tmp"],
+            "/tmp in the container is a directory",
+        ),
+        (
+            &["--tmpfs", "/etc/passwd"],
+            "/etc/passwd in the container is a file",
+        ),
+        (
+            &["--tmpfs", "/x:size=zz"],
+            "hint: the kernel says: tmpfs: Bad value",
+        ),
+        (&["-v", "/a:b"], "\"b\" must be an absolute path"),
+    ] {
+        let message = host.fails(125, &[&["run"], flags, &["lab", "true"]].concat());
+        assert!(message.contains(hint), "{flags:?}: {message}");
+        assert!(!message.contains("a system call failed"), "{message}");
     }
     assert_eq!(host.ok(&["ps", "-aq"]), "");
     let left = std::fs::read_dir(host.root.join("containers"))

@@ -232,7 +232,7 @@ fn every_topic_has_the_form_and_known_live_values() {
         );
         assert_eq!(topic.unknown_live_values(), [] as [String; 0], "{name}");
         assert!(
-            !topic.live().is_empty(),
+            !topic.live(std::path::Path::new("/nonexistent")).is_empty(),
             "{name} shows nothing of this host"
         );
         for (line, next) in topic.text.lines().zip(topic.text.lines().skip(1)) {
@@ -318,6 +318,44 @@ fn a_topic_shows_this_hosts_values() {
             .expect("read")
             .starts_with("uts:[")
     );
+}
+
+#[test]
+fn a_topic_shows_this_users_state_and_the_trees_of_this_host() {
+    let live = |topic: &str, root: &str| -> Vec<(String, String)> {
+        let json = common::run(["explain", "--json", "--root", root, topic]);
+        let json = json.success().json();
+        let list = json["live"].as_array().expect("values").clone();
+        let text = |v: &serde_json::Value| v.as_str().unwrap_or("").to_string();
+        list.iter()
+            .map(|r| (text(&r["source"]), text(&r["value"]) + &text(&r["unread"])))
+            .collect()
+    };
+    let root = common::TempRoot::new("explain-state");
+    root.write("oci/oci-layout", "{}");
+    let place = root.path().display().to_string();
+    let images = live("images", &place);
+    let layout = &images[0];
+    assert_eq!(layout.0, root.join("oci/oci-layout").display().to_string());
+    assert_eq!(layout.1, "{}");
+    assert!(
+        images[1..]
+            .iter()
+            .all(|(_, value)| value == "not there yet"),
+        "{images:?}"
+    );
+    // What no tree has says so: the v2 tree of a hybrid host has nothing of a v1 controller.
+    let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+    let v2 = controllers.is_ok_and(|c| c.split_whitespace().any(|c| c == "io"));
+    let io = live("io", &place);
+    assert_eq!(io[0].0.ends_with("io.max"), v2, "{io:?}");
+    assert!(
+        io.iter().all(|(_, value)| !value.contains("ENOENT")),
+        "{io:?}"
+    );
+    // The root's mount, and no other.
+    let root_mount = &live("pivot_root", &place)[1].1;
+    assert_eq!(root_mount.lines().count(), 1, "{root_mount}");
 }
 
 #[test]

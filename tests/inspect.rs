@@ -502,6 +502,9 @@ fn bad_input() {
     run(["inspect", "--type", "pid", "999999999"]).fails(125, &["no process has the id"]);
     run(["inspect", "/etc/passwd"]).fails(125, &["/etc/passwd"]);
     run(["inspect", "--type", "namespace", "/etc/passwd"]).fails(125, &["is no namespace"]);
+    run(["inspect", "/proc/1/nosuch"]).fails(125, &["cannot read /proc/1/nosuch", "ENOENT"]);
+    run(["inspect", "999999999"]).fails(125, &["no process 999999999"]);
+    run(["inspect", "/tmp"]).fails(125, &["a directory, and no cgroup"]);
     run(["inspect", "net:[1]"]).fails(125, &["nothing that this user may see"]);
     run(["inspect", "-f", "{{.Nope}}", "self"]).fails(125, &["character 3", "no field Nope"]);
     run(["inspect", "--tree", "host"]).fails(125, &["has no processes"]);

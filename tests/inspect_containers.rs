@@ -64,6 +64,12 @@ fn a_container_of_this_engine() {
         .success()
         .json();
     assert_eq!(layer["kind"], "layer");
+    // By its directory as well, in the form that mountinfo shows.
+    let directory = layer["layer"]["directory"].as_str().unwrap();
+    for path in [directory, directory.trim_end_matches("/diff")] {
+        let same = glassbox(&["inspect", "--json", path]).success().json();
+        assert_eq!(same["layer"]["chain_id"], layer["layer"]["chain_id"]);
+    }
     assert!(layer["layer"]["size"].as_u64().unwrap() > 0);
     let users = layer["layer"]["used_by"].to_string();
     assert!(users.contains(&format!("pid {pid} ")), "{users}");
@@ -127,5 +133,61 @@ fn which_ancestors_limit_killed_it() {
     assert!(of(&child)["killed"].as_u64().unwrap() > 0, "{hits:?}");
     assert_eq!(of(&child)["hit"], 0, "its own limit was far away");
     text.success().out_has("its limit was hit");
+    leak.check();
+}
+
+#[test]
+fn why_a_container_ended() {
+    needs!("root");
+    let root = TempRoot::new("inspect-ended");
+    let leak = LeakCheck::new(&root);
+    let glassbox = |args: &[&str]| common::run_in(root.path(), args.iter().copied());
+    let ended = |name: &str| {
+        let status = glassbox(&["inspect", "-f", "{{.State.EndedBy}}", name]).success();
+        let words = status.stdout.trim().to_string();
+        if !words.is_empty() {
+            glassbox(&["inspect", name]).success().out_has(&words);
+            glassbox(&["explain", name]).success().out_has(&words);
+            let story = glassbox(&["explain", "--json", name]).success().json();
+            assert_eq!(story["ended_by"], words.as_str());
+        }
+        words
+    };
+    // The killer takes the first process: the limit of memory and swap together, which v1 does not
+    // count failures at; and a child of it: the container itself ends as it likes.
+    let hog = "tail /dev/zero; exit 4";
+    for (name, swap, script, code) in [
+        ("first", "16m", "exec tail /dev/zero", 137),
+        ("child", "32m", hog, 4),
+    ] {
+        let limits = ["run", "--name", name, "-m", "16m", "--memory-swap", swap];
+        let args = [&limits[..], &["lab", "sh", "-c", script]].concat();
+        assert_eq!(glassbox(&args).code(), code, "{name}");
+        let words = ended(name);
+        assert!(
+            words.contains("the out-of-memory killer ended one"),
+            "{words}"
+        );
+        assert!(words.contains("at its own limit of 16 MiB"), "{words}");
+    }
+    // The same status from somebody's kill -9, and from the engine.
+    for name in ["theirs", "ours"] {
+        glassbox(&["run", "-d", "--name", name, "lab", "sleep", "300"]).success();
+    }
+    let pid = glassbox(&["inspect", "-f", "{{.State.Pid}}", "theirs"]).success();
+    let pid = nix::unistd::Pid::from_raw(pid.stdout.trim().parse().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap();
+    glassbox(&["wait", "theirs"]).success().out_is("137");
+    glassbox(&["stop", "-t", "0", "ours"]).success();
+    let words = ended("theirs");
+    assert!(words.starts_with("SIGKILL from another process"), "{words}");
+    assert!(ended("ours").starts_with("SIGKILL, sent by `stop`"));
+    // An exit of its own needs no words.
+    assert_eq!(
+        glassbox(&["run", "--name", "self", "lab", "sh", "-c", "exit 137"]).code(),
+        137
+    );
+    assert_eq!(ended("self"), "");
+    glassbox(&["rm", "first", "child", "theirs", "ours", "self"]).success();
     leak.check();
 }

@@ -6,56 +6,82 @@
 
 mod common;
 
-use common::{LeakCheck, Run, TempRoot, is_root, missing, run_in, skip};
+use common::{LeakCheck, Output, Run, TempRoot, has_program, is_root, missing, skip};
 
-/// The ids of the steps that a run with these flags takes, from its own dry run.
-fn steps(root: &TempRoot, flags: &[&str]) -> Vec<String> {
-    let mut args = vec!["run", "--dry-run", "--json"];
-    args.extend(flags);
-    args.extend(["lab", "true"]);
-    let out = run_in(root, &args).success();
-    let plan: serde_json::Value = serde_json::from_str(&out.stdout).expect("the plan as JSON");
-    plan["steps"]
-        .as_array()
-        .expect("steps")
-        .iter()
-        .map(|s| s["id"].as_str().expect("an id").to_string())
-        .collect()
+/// `glassbox run FLAGS lab true` against a state root of its own.
+struct Case<'a> {
+    root: TempRoot,
+    flags: &'a [&'a str],
+    user: bool,
+}
+
+impl Case<'_> {
+    fn run(&self, first: &[&str], fail: Option<&str>) -> Output {
+        let root = self.root.path().display().to_string();
+        let words = ["run", "--root", root.as_str()];
+        let args = words
+            .iter()
+            .chain(first)
+            .chain(self.flags)
+            .chain(&["lab", "true"]);
+        let run = Run::new(args);
+        let run = match fail {
+            Some(step) => run.env("GLASSBOX_FAIL_STEP", step),
+            None => run,
+        };
+        match self.user {
+            true => run.as_user().go(),
+            false => run.go(),
+        }
+    }
+
+    /// The ids of the steps that it takes, from its own dry run.
+    fn steps(&self) -> Vec<String> {
+        let out = self.run(&["--dry-run", "--json"], None).success();
+        let plan: serde_json::Value = serde_json::from_str(&out.stdout).expect("the plan as JSON");
+        let steps = plan["steps"].as_array().expect("steps").iter();
+        let ids = steps.map(|s| s["id"].as_str().expect("an id").to_string());
+        ids.collect()
+    }
+
+    /// `clean` looks at what else a failed run must not leave.
+    fn fail_each(&self, clean: &dyn Fn(&TempRoot, &str)) {
+        let root = &self.root;
+        let leaks = LeakCheck::new(root).children();
+        let steps = self.steps();
+        assert!(steps.len() > 20, "the plan is whole: {steps:?}");
+        for step in &steps {
+            // There is no "after" the program was executed; and the test of a plan must not run it.
+            if step == "execute" {
+                continue;
+            }
+            let out = self.run(&[], Some(step));
+            assert_eq!(out.code(), 125, "step {step}: {}", out.stderr);
+            out.err_has(&format!("step {step:?} was told to fail"));
+            let left: Vec<_> = std::fs::read_dir(root.join("containers"))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.file_name())
+                .filter(|n| n.len() == 64)
+                .collect();
+            assert!(left.is_empty(), "step {step} left containers: {left:?}");
+            clean(root, step);
+            leaks.check();
+        }
+        // And the same run without the failure works: nothing was left that is in its way.
+        self.run(&[], None).success();
+        leaks.check();
+    }
 }
 
 fn fail_each(name: &str, flags: &[&str]) {
-    let root = TempRoot::new(name);
-    let leaks = LeakCheck::new(&root).children();
-    let steps = steps(&root, flags);
-    assert!(steps.len() > 20, "the plan is whole: {steps:?}");
-    for step in &steps {
-        // There is no "after" the program was executed; and the test of a plan must not run it.
-        if step == "execute" {
-            continue;
-        }
-        let mut args: Vec<String> = vec!["--root".into(), root.path().display().to_string()];
-        args.insert(0, "run".into());
-        args.extend(flags.iter().map(|f| f.to_string()));
-        args.extend(["lab".into(), "true".into()]);
-        let out = Run::new(&args).env("GLASSBOX_FAIL_STEP", step).go();
-        assert_eq!(out.code(), 125, "step {step}: {}", out.stderr);
-        out.err_has(&format!("step {step:?} was told to fail"));
-        let left: Vec<_> = std::fs::read_dir(root.join("containers"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|e| e.file_name())
-            .filter(|n| n.len() == 64)
-            .collect();
-        assert!(left.is_empty(), "step {step} left containers: {left:?}");
-        leaks.check();
-    }
-    // And the same run without the failure works: nothing was left that is in its way.
-    let mut args = vec!["run"];
-    args.extend(flags);
-    args.extend(["lab", "true"]);
-    run_in(&root, &args).success();
-    leaks.check();
+    let case = Case {
+        root: TempRoot::new(name),
+        flags,
+        user: false,
+    };
+    case.fail_each(&|_, _| ());
 }
 
 #[test]
@@ -94,4 +120,55 @@ fn a_container_with_a_terminal_and_mounts() {
             "/tmp:/data:ro",
         ],
     );
+}
+
+#[test]
+fn a_container_with_volumes_an_init_and_a_user() {
+    if let Some(why) = missing(&["root"]) {
+        return skip(why);
+    }
+    // What a run makes outside its own directory has to go again as well.
+    let place = TempRoot::new("rollback-made");
+    let source = place.join("made/by/-v");
+    let cidfile = place.join("cid");
+    let bind = format!("{}:/a", source.display());
+    let flags = [
+        "--rm",
+        "--init",
+        "--user=1000:1000",
+        "--workdir=/new/dir",
+        "--ulimit=nofile=64:64",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges",
+        "-v",
+        &bind,
+        "-v",
+        "named:/n",
+        "--cidfile",
+        cidfile.to_str().expect("a path"),
+    ];
+    let case = Case {
+        root: TempRoot::new("rollback-volumes"),
+        flags: &flags,
+        user: false,
+    };
+    case.fail_each(&|root, step| {
+        assert!(!cidfile.exists(), "step {step} left the --cidfile");
+        assert!(!place.join("made").exists(), "step {step} left {bind}");
+        let volume = root.join("volumes/named");
+        assert!(!volume.exists(), "step {step} left a volume");
+    });
+}
+
+#[test]
+fn a_rootless_container() {
+    if is_root() && !has_program("setpriv") {
+        return skip("needs the program setpriv to become another user");
+    }
+    let case = Case {
+        root: TempRoot::for_user("rollback-rootless"),
+        flags: &["--rm", "--init", "--tmpfs", "/x"],
+        user: true,
+    };
+    case.fail_each(&|_, _| ());
 }

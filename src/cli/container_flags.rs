@@ -421,12 +421,21 @@ impl ContainerFlags {
 
     /// Writes the id to `--cidfile`.
     pub fn write_cidfile(&self, id: &str) -> Result<()> {
-        use crate::error::Context;
         let Some(path) = &self.cidfile else {
             return Ok(());
         };
         crate::containers::state::write_atomically(path, id, 0o644, false)
-            .with_context(|| format!("cannot write the container id to {}", path.display()))
+            .map_err(|e| e.hint("--cidfile names a file in a directory that exists"))
+    }
+
+    /// Takes the `--cidfile` away again: the container that it names is not there any more.
+    pub fn remove_cidfile(&self) -> Result<()> {
+        use crate::error::Context;
+        match &self.cidfile {
+            Some(path) if path.exists() => crate::sys::fs::unlinkat(crate::sys::fs::CWD, path, 0)
+                .with_context(|| format!("cannot remove {}", path.display())),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a `--cidfile` that exists, as docker does.

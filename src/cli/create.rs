@@ -34,7 +34,12 @@ pub fn run(args: Args) -> Result<u8> {
     }
     start::begin_recording("create", false)?;
     create::create(&store, &container, &mut (), &super::run::options(false))?;
-    flags.write_cidfile(container.id())?;
+    if let Err(error) = flags.write_cidfile(container.id()) {
+        return Err(match super::run::discard(&container) {
+            Ok(()) => error,
+            Err(more) => error.hint(format!("and the container could not be removed: {more:#}")),
+        });
+    }
     ui::out(container.id());
     Ok(0)
 }

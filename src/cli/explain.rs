@@ -1,6 +1,7 @@
 //! `glassbox explain`: a concept with this host's live values, or a container's story.
 
-use crate::containers::store::Store;
+use crate::containers::inspect::current_status;
+use crate::containers::{Container, Paths, Phase, Status, Store};
 use crate::error::{Context, Error, Kind, Result};
 use crate::explain::{Depth, render_journal, topics};
 use crate::journal::{self, Record};
@@ -47,9 +48,10 @@ pub fn run(args: Args) -> Result<u8> {
     };
     if !args.container {
         if let Some(topic) = topics::find(name) {
+            let state = Paths::new(args.root.as_deref())?.root;
             match args.json {
-                true => ui::print_json(topic),
-                false => ui::out(topics::render(topic, ui::colour_stdout())),
+                true => ui::print_json(&topic.to_json(&state)),
+                false => ui::out(topics::render(topic, &state, ui::colour_stdout())),
             }
             return Ok(0);
         }
@@ -57,14 +59,16 @@ pub fn run(args: Args) -> Result<u8> {
             return Err(no_such(name, "topic"));
         }
     }
-    let Some((id, journal)) = journal_of(args.root.as_deref(), name)? else {
+    let Some(container) = container_of(args.root.as_deref(), name)? else {
         let what = if args.container { "container" } else { "topic or container" };
         return Err(no_such(name, what));
     };
-    tell(&args, &id, &journal)
+    tell(&args, &container)
 }
 
-fn tell(args: &Args, id: &str, path: &Path) -> Result<u8> {
+fn tell(args: &Args, container: &Container) -> Result<u8> {
+    let (id, path) = (container.id(), &container.journal());
+    let status = current_status(container)?;
     let records = journal::read(path)
         .with_context(|| format!("cannot tell the story of container {id}"))
         .map_err(|e| e.hint("a container that was created and never started has no journal yet"))?;
@@ -72,18 +76,53 @@ fn tell(args: &Args, id: &str, path: &Path) -> Result<u8> {
         #[derive(serde::Serialize)]
         struct Story<'a> {
             container: &'a str,
+            /// What became of it, as `ps` says it.
+            status: String,
+            exit_code: Option<i32>,
+            /// The signal that ended it and whence it came, as far as its cgroup told.
+            #[serde(skip_serializing_if = "str::is_empty")]
+            ended_by: &'a str,
             journal: &'a Path,
             records: &'a [Record],
         }
         ui::print_json(&Story {
             container: id,
+            status: status.describe(),
+            exit_code: (status.phase == Phase::Exited).then_some(status.exit_code),
+            ended_by: &status.ended_by,
             journal: path,
             records: &records,
         });
     } else {
         ui::out(render_journal(&records, args.depth, ui::colour_stdout()));
+        if args.depth != Depth::Json {
+            ui::out(epilogue(&status, &records));
+        }
     }
     Ok(0)
+}
+
+/// What became of it, and what this journal does not hold.
+fn epilogue(status: &Status, records: &[Record]) -> String {
+    let colour = ui::colour_stdout();
+    let mut text = format!("{} {}", styled("now", Style::Strong, colour), status.describe());
+    for more in [&status.ended_by, &status.error] {
+        if !more.is_empty() {
+            text += &format!("; {more}");
+        }
+    }
+    let fact = |r: &Record| matches!(r, Record::Event(journal::Event::Fact { .. }));
+    if !records.iter().any(fact) {
+        text += &format!(
+            "\n{}",
+            styled(
+                "(without --explain a run does not stop to read the kernel's state before and after)",
+                Style::Dim,
+                colour
+            )
+        );
+    }
+    text
 }
 
 fn list(json: bool) {
@@ -135,11 +174,10 @@ fn no_such(name: &str, what: &str) -> Error {
     }
 }
 
-/// A container's id and its journal's path, when there is such a container. An ambiguous prefix of
-/// an id is an error.
-fn journal_of(root: Option<&Path>, name: &str) -> Result<Option<(String, PathBuf)>> {
+/// The container of this name, when there is one. An ambiguous prefix of an id is an error.
+fn container_of(root: Option<&Path>, name: &str) -> Result<Option<Container>> {
     match Store::open(root).and_then(|store| store.find(name)) {
-        Ok(container) => Ok(Some((container.id().to_string(), container.journal()))),
+        Ok(container) => Ok(Some(container)),
         Err(e) if e.get_kind() == Kind::NotFound => Ok(None),
         Err(e) => Err(e),
     }

@@ -22,6 +22,7 @@ Examples:
   glassbox inspect --json 4211 | jq .process.capabilities.effective.names
   glassbox inspect /proc/4211/ns/net         a namespace; also net:[4026531840]
   glassbox inspect /sys/fs/cgroup/x          a cgroup
+  glassbox inspect sha256:9f3c               a layer, by the beginning of an id or by its directory
   glassbox inspect --schema                  every key of the JSON with its meaning")]
 pub struct Args {
     /// A pid, `self`, a container, an image, a layer, a namespace, a cgroup, or `host`

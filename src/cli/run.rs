@@ -82,7 +82,7 @@ pub fn run(args: Args) -> Result<u8> {
     let started = match started {
         Ok(started) => started,
         Err(error) => {
-            return Err(match discard(&container) {
+            return Err(match discard(&container).and_then(|()| flags.remove_cidfile()) {
                 Ok(()) => error,
                 Err(more) => error.hint(format!("and the container could not be removed: {more:#}")),
             });
@@ -122,7 +122,8 @@ pub fn options(observe: bool) -> Options {
     }
 }
 
-fn discard(container: &crate::containers::Container) -> Result<()> {
+/// Takes a container away that this command made and could not finish.
+pub fn discard(container: &crate::containers::Container) -> Result<()> {
     reconcile::clear(container)?;
     remove::remove_directories(container)
 }

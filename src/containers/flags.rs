@@ -264,6 +264,11 @@ pub fn bind(text: &str) -> Result<Bind> {
             "shared" | "slave" | "private" | "rshared" | "rslave" | "rprivate" => {
                 bind.propagation = option.into();
             }
+            _ if parts.len() == 2 => {
+                return Err(wrong(&format!(
+                    "the destination {option:?} must be an absolute path"
+                )));
+            }
             _ => return Err(wrong(&format!("unknown option {option}"))),
         }
     }

@@ -54,6 +54,7 @@ pub fn docker_keys(container: &Container) -> Result<Value> {
             "Dead": false,
             "Pid": status.pid,
             "ExitCode": status.exit_code,
+            "EndedBy": status.ended_by,
             "Error": status.error,
             "StartedAt": time(&status.started_at),
             "FinishedAt": time(&status.finished_at),

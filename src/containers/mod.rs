@@ -14,6 +14,7 @@ pub mod attach;
 pub mod client;
 pub mod config;
 pub mod create;
+pub mod ending;
 pub mod exec;
 pub mod flags;
 pub mod image;

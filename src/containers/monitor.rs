@@ -21,13 +21,13 @@ use super::prepare::Prepared;
 use super::state::{self, Phase, Status};
 use super::store::Container;
 use super::time::Time;
-use super::{reconcile, remove};
+use super::{ending, reconcile, remove};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::journal::{self, Event, Plan, Watch};
 use crate::runtime::{self, Launched, Stdio};
 use crate::spec::runtime::Spec;
-use crate::sys;
+use crate::sys::{self, process::Exit};
 use std::os::fd::{AsFd, OwnedFd};
 use streams::{Client, Streams};
 
@@ -109,6 +109,7 @@ impl Monitor {
             monitor: std::process::id() as i32,
             error: String::new(),
             oom_killed: false,
+            ended_by: String::new(),
             stopped: false,
             exit_code: 0,
             restart_count: 0,
@@ -177,7 +178,7 @@ impl Monitor {
             });
             sys::record::install(arena.clone());
             Event::operation("stop").record();
-            let again = self.ended(exit.code(), &mut streams, &mut clients);
+            let again = self.ended(exit, &mut streams, &mut clients);
             sys::record::install(None);
             if !again {
                 break;
@@ -239,8 +240,13 @@ impl Monitor {
     }
 
     /// The program has ended. True when it shall be started again.
-    fn ended(&mut self, code: i32, streams: &mut Streams, clients: &mut [Client]) -> bool {
-        self.status.oom_killed = oom_killed(&self.spec, &self.host);
+    fn ended(&mut self, exit: Exit, streams: &mut Streams, clients: &mut [Client]) -> bool {
+        // Read before the cgroup goes.
+        let group = runtime::group_of(&self.spec, &self.host).ok().flatten();
+        let memory = group.as_ref().and_then(ending::out_of_memory);
+        self.status.oom_killed = memory.as_ref().is_some_and(|m| m.killed > 0);
+        self.status.ended_by = ending::words(exit, memory.as_ref(), self.status.stopped);
+        let code = exit.code();
         // What it left in its cgroup holds its pipes open; with it gone, the rest can be read.
         if let Err(e) = runtime::remove(&self.spec, &self.host) {
             self.status.error = format!("{e:#}");
@@ -314,21 +320,4 @@ fn quiet() -> Result<()> {
         sys::process::dup2_stdio(&null, stream).context("cannot let the caller's streams go")?;
     }
     Ok(())
-}
-
-/// Whether the out-of-memory killer took a process of the container. Read before the cgroup goes.
-fn oom_killed(spec: &Spec, host: &Host) -> bool {
-    let count = |dir: &std::path::Path, file: &str| -> Option<u64> {
-        let text = std::fs::read_to_string(dir.join(file)).ok()?;
-        let line = text.lines().find_map(|l| l.strip_prefix("oom_kill "))?;
-        line.trim().parse().ok()
-    };
-    let group = runtime::group_of(spec, host).ok().flatten();
-    group
-        .as_ref()
-        .and_then(|g| g.dir_of("memory"))
-        .and_then(|d| {
-            count(&d.dir, "memory.events").or_else(|| count(&d.dir, "memory.oom_control"))
-        })
-        .is_some_and(|n| n > 0)
 }

@@ -41,6 +41,7 @@ pub fn prepare(
 ) -> Result<Prepared> {
     let record = &container.record;
     let h = &record.host_config;
+    enough_processors(h.nano_cpus)?;
     let mut plan = Plan::default();
     let mut bindings = bindings(store, container, &mut plan)?;
     let mut devices = devices(container, host)?;
@@ -73,6 +74,24 @@ pub fn prepare(
     let spec = built.spec;
     own_steps(container, &spec, &mut plan)?;
     Ok(Prepared { spec, plan })
+}
+
+/// Docker's rule: a quota of more processors than there are limits nothing, so it is a mistake.
+fn enough_processors(nano_cpus: i64) -> Result<()> {
+    let Ok(there) = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN) else {
+        return Ok(());
+    };
+    let there = there.unwrap_or(i64::MAX);
+    if nano_cpus > there.saturating_mul(1_000_000_000) {
+        return Err(Error::kind(
+            Kind::Usage,
+            format!(
+                "range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+            ),
+        )
+        .topic("cpu"));
+    }
+    Ok(())
 }
 
 /// The steps that put the container's own files in place.

@@ -102,6 +102,9 @@ pub struct Status {
     /// The out-of-memory killer ended one of its processes.
     #[serde(rename = "OOMKilled")]
     pub oom_killed: bool,
+    /// What ended it, where the status alone does not say: a signal and whence it came, as far as
+    /// the cgroup's counters tell.
+    pub ended_by: String,
     /// Why it could not start, or why its end is not known.
     pub error: String,
     /// When its program was started last.

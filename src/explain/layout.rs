@@ -18,6 +18,8 @@ use std::collections::BTreeSet;
 pub(super) const INDENT: usize = 14;
 /// The width of a line. Not the terminal's: what was told is pasted into issues and books.
 const WIDTH: usize = 88;
+/// So much of a call's arguments is shown; `--explain=json` has them whole.
+const ARGS: usize = 400;
 /// Where the duration ends.
 const TIME_AT: usize = WIDTH;
 /// How the new namespaces of a step begin in the story.
@@ -329,7 +331,7 @@ impl Layout {
             (None, Some(n)) => format!(" = {n}"),
             (None, None) => String::new(),
         };
-        let line = format!("    {}({}){result}", made.call, made.args);
+        let line = format!("    {}({}){result}", made.call, cut(&made.args));
         match made.ns {
             Some(ns) => self.timed(line, Some(ns), false),
             None => line,
@@ -467,5 +469,13 @@ impl Layout {
 
     fn dim(&self, text: impl std::fmt::Display) -> String {
         styled(text, Style::Dim, self.colour)
+    }
+}
+
+/// Arguments of a bearable length: of a whole document that is written, the beginning.
+fn cut(args: &str) -> String {
+    match args.char_indices().nth(ARGS) {
+        Some((at, _)) => format!("{}… ({} bytes more)", &args[..at], args.len() - at),
+        None => args.into(),
     }
 }

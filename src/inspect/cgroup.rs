@@ -152,8 +152,11 @@ fn events(s: &Stat) -> BTreeMap<String, u64> {
     all
 }
 
-/// The counts that are a group's own: v2 has them in memory.events.local, v1 counts nothing else.
-fn memory_limit_hit(group: &Group) -> Fact<Vec<MemoryLimitHit>> {
+/// The groups from this one to the root whose own memory limit was hit, or of whose own processes
+/// the out-of-memory killer took one, the nearest first.
+///
+/// The counts are a group's own: v2 has them in memory.events.local, v1 counts nothing else.
+pub fn memory_limit_hit(group: &Group) -> Fact<Vec<MemoryLimitHit>> {
     let Some(dir) = group.dir_of("memory") else {
         return Fact::unread(
             "memory.events.local",
@@ -161,8 +164,11 @@ fn memory_limit_hit(group: &Group) -> Fact<Vec<MemoryLimitHit>> {
         );
     };
     let source = match dir.v2 {
-        true => "memory.events.local of the group and every group above it",
-        false => "memory.failcnt, memory.oom_control of the group and every group above it",
+        true => "memory.events.local, memory.peak of the group and every group above it",
+        false => {
+            "memory.failcnt, memory.oom_control, memory.max_usage_in_bytes, \
+             memory.memsw.max_usage_in_bytes of the group and every group above it"
+        }
     };
     let mut hits = Vec::new();
     for place in dir
@@ -171,31 +177,47 @@ fn memory_limit_hit(group: &Group) -> Fact<Vec<MemoryLimitHit>> {
         .take_while(|p| p.starts_with(&dir.mount))
     {
         let read = |file: &str| std::fs::read_to_string(place.join(file)).unwrap_or_default();
-        let (hit, killed) = match dir.v2 {
+        let number = |file: &str| read(file).trim().parse::<u64>().ok();
+        let full = |limit, peak| {
+            let (limit, peak) = (number(limit), number(peak));
+            matches!((limit, peak), (Some(l), Some(p)) if p.saturating_add(CHARGED_AT_ONCE) >= l)
+        };
+        let (hit, killed, reached) = match dir.v2 {
             true => {
                 let events = flat(&read("memory.events.local"));
                 let of = |key| events.get(key).copied().unwrap_or(0);
-                (of("max"), of("oom_kill"))
+                (of("max"), of("oom_kill"), full("memory.max", "memory.peak"))
             }
             false => {
                 let killed = flat(&read("memory.oom_control")).get("oom_kill").copied();
+                let both = (
+                    "memory.memsw.limit_in_bytes",
+                    "memory.memsw.max_usage_in_bytes",
+                );
                 (
-                    read("memory.failcnt").trim().parse().unwrap_or(0),
+                    number("memory.failcnt").unwrap_or(0),
                     killed.unwrap_or(0),
+                    full("memory.limit_in_bytes", "memory.max_usage_in_bytes")
+                        || full(both.0, both.1),
                 )
             }
         };
-        if hit > 0 || killed > 0 {
+        if hit > 0 || killed > 0 || reached {
             let below = place.strip_prefix(&dir.mount).unwrap_or(place);
             hits.push(MemoryLimitHit {
                 group: format!("/{}", below.display()),
                 hit,
                 killed,
+                reached,
             });
         }
     }
     Fact::new(source, hits)
 }
+
+/// The kernel charges 64 pages at once (MEMCG_CHARGE_BATCH), and a limit that is nearer than that
+/// is met page by page.
+const CHARGED_AT_ONCE: u64 = 64 * 4096;
 
 fn pressure(s: &Stat) -> Fact<Vec<Pressure>> {
     let source = "cpu.pressure, memory.pressure, io.pressure";

@@ -26,6 +26,7 @@ mod store;
 mod target;
 mod tree;
 
+pub use cgroup::memory_limit_hit;
 pub use host::host;
 pub use process::process;
 pub use target::{Kind, Query, candidates, inspect};

@@ -89,7 +89,7 @@ fn find<'a>(target: &str, survey: &'a Survey) -> Result<&'a survey::Namespace> {
         );
         match survey.unread.first() {
             Some(unread) => error.hint(format!(
-                "not everything could be looked at: {} of {} processes: {}",
+                "not everything could be looked at: {}, {} of them: {}",
                 unread.what, unread.count, unread.why
             )),
             None => error.hint("`glassbox ns ls` lists all namespaces"),

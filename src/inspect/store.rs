@@ -219,8 +219,16 @@ struct FoundLayer {
 }
 
 /// By chain id (an unpacked directory, or an image's), diff id or blob digest; the beginning of an
-/// id will do when only one layer has it.
+/// id will do when only one layer has it. Also by its directory, as mountinfo shows it.
 fn find_layer(store: &Store, target: &str) -> Option<FoundLayer> {
+    if target.starts_with(['/', '.']) {
+        let path = std::fs::canonicalize(target).ok()?;
+        let layers = std::fs::canonicalize(store.layers_dir()).ok()?;
+        let inside = path.strip_prefix(layers).ok()?;
+        let whole = inside.components().count() == 1 || inside.ends_with("diff");
+        let (_, hex) = own_layer(&path).or_else(|| own_layer(&path.join("diff")))?;
+        return find_layer(store, &hex).filter(|_| whole);
+    }
     let prefix = target.strip_prefix("sha256:").unwrap_or(target);
     if prefix.len() < 4 || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;

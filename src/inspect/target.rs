@@ -159,14 +159,40 @@ fn not_found(query: &Query) -> Error {
         Some(kind) => kind.word().to_string(),
         None => "container, image, layer, process, namespace or cgroup".into(),
     };
-    Error::kind(
+    let error = Error::kind(
         ErrorKind::NotFound,
         format!("no {tried} is named {:?}", query.target),
-    )
-    .hint(
-        "a target is a pid, a container, an image, a layer (sha256:…), a namespace \
+    );
+    let error = match why_not(&query.target) {
+        Some(why) => error.caused_by(why),
+        None => error,
+    };
+    error.hint(
+        "a target is a pid, a container, an image, a layer (sha256:…, or its directory), a namespace \
          (/proc/PID/ns/net, net:[4026531840]), a cgroup path, or host",
     )
+}
+
+/// What the kernel says of a target that has the form of a path or a pid, and is nothing.
+fn why_not(target: &str) -> Option<Error> {
+    if target.parse::<u32>().is_ok() {
+        let gone = std::fs::metadata(Path::new("/proc").join(target)).err()?;
+        return Some(Error::new(format!("no process {target}")).caused_by(gone));
+    }
+    if !target.starts_with(['/', '.']) {
+        return None;
+    }
+    let unreadable = |e: std::io::Error| Error::new(format!("cannot read {target}")).caused_by(e);
+    match std::fs::metadata(target) {
+        Err(e) => Some(unreadable(e)),
+        // What is there and is no cgroup was taken for a namespace's file.
+        Ok(m) if m.is_file() => crate::sys::namespace::open_ns(target)
+            .err()
+            .map(Error::from),
+        Ok(_) => Some(Error::new(format!(
+            "{target} is a directory, and no cgroup or layer"
+        ))),
+    }
 }
 
 #[cfg(test)]

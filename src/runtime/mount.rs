@@ -104,6 +104,8 @@ impl Action for Mount {
             copy_up(&from, mount.as_fd()).with_context(what)?;
         }
         let place = target(root, &self.destination, directory).with_context(what)?;
+        // The kernel has one errno for this and for ten other faults (EINVAL), so we look first.
+        let onto_directory = is_directory(place.as_fd()).with_context(what)?;
         m::move_mount(
             &mount,
             Path::new(""),
@@ -112,7 +114,10 @@ impl Action for Mount {
             m::MOVE_MOUNT_F_EMPTY_PATH | m::MOVE_MOUNT_T_EMPTY_PATH,
         )
         .with_context(what)
-        .map_err(|e| advise(e, self))
+        .map_err(|e| match directory == onto_directory {
+            true => advise(e, self),
+            false => e.hint(self.unlike(directory)),
+        })
     }
 
     fn observe(&self, scene: &Scene) -> Vec<Fact> {
@@ -138,6 +143,23 @@ struct Change {
 }
 
 impl Mount {
+    /// A directory and a file cannot cover each other.
+    fn unlike(&self, directory: bool) -> String {
+        let kind = |directory| if directory { "a directory" } else { "a file" };
+        let mut hint = format!(
+            "{} is {} and {} in the container is {}: mount a file on a file, a directory on a \
+             directory",
+            self.describe(),
+            kind(directory),
+            self.destination.display(),
+            kind(!directory)
+        );
+        if self.options.bind && directory {
+            hint += "; `-v` makes a missing source, and always a directory";
+        }
+        hint
+    }
+
     fn describe(&self) -> String {
         if self.options.bind {
             self.source.display().to_string()
@@ -232,6 +254,15 @@ impl Mount {
             if said.is_empty() {
                 e
             } else {
+                // Each message has its level before it: `e` an error, `w` a warning, `i` a note.
+                let said: Vec<&str> = said
+                    .iter()
+                    .map(|s| {
+                        s.split_once(' ')
+                            .filter(|(l, _)| l.len() == 1)
+                            .map_or(s.as_str(), |(_, m)| m)
+                    })
+                    .collect();
                 e.hint(format!("the kernel says: {}", said.join("; ")))
             }
         })?;
@@ -242,11 +273,6 @@ impl Mount {
 /// What errno alone does not say.
 fn advise(error: Error, mount: &Mount) -> Error {
     match error.errno() {
-        Some(libc::ENOTDIR) => error.hint(format!(
-            "one of {} and {} is a directory and the other a file",
-            mount.source.display(),
-            mount.destination.display()
-        )),
         Some(libc::ENOSPC) => {
             error.hint("the limit of mounts a namespace: /proc/sys/fs/mount-max")
         }

@@ -154,12 +154,13 @@ pub fn write(fd: impl AsFd, path: &Path, text: &str) -> SysResult<()> {
             // SAFETY: pointer and length describe `text`, live for the call.
             let n = check(unsafe { libc::write(raw, text.as_ptr().cast(), text.len()) } as i64)?;
             if n as usize == text.len() {
-                Ok(())
+                Ok(n)
             } else {
                 Err(Errno::EIO)
             }
         },
     )
+    .map(drop)
 }
 
 /// Opens one of the kernel's files and writes `text` in one call: `open(path, O_WRONLY)`,

@@ -11,6 +11,11 @@
 //! cgroup:CONTROLLER:V2:V1      a file of this process's own group, under its v2 or v1 name
 //! layout                       which cgroup hierarchies are mounted, with their controllers
 //! mounts:WORD                  the lines of mountinfo that hold the word
+//! at:PATH                      the mounts at a place
+//! type:NAME                    the mounts of a file system type
+//! v2:FILE                      a file of the root of the cgroup v2 tree, wherever that is mounted
+//! disks                        the block devices with their numbers
+//! state:PATH                   a file or directory of glassbox's own state directory
 //! host                         kernel release and user
 //! ```
 //!
@@ -23,6 +28,8 @@ use std::path::Path;
 
 /// At most so many lines of one file.
 const LINES: usize = 12;
+/// At most so much of one line.
+const WIDTH: usize = 400;
 
 /// A value that was read just now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,25 +71,25 @@ pub(super) fn is_known(item: &str) -> bool {
     let mut parts = item.splitn(2, ':');
     let (form, rest) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
     match form {
-        "host" | "layout" => rest.is_empty(),
-        "file" | "link" | "exists" => rest.starts_with('/'),
+        "host" | "layout" | "disks" => rest.is_empty(),
+        "file" | "link" | "exists" | "at" => rest.starts_with('/'),
         "lines" => rest.starts_with('/') && rest.contains(':'),
         "ns" => Path::new("/proc/self/ns")
             .join(rest)
             .symlink_metadata()
             .is_ok(),
         "cgroup" => rest.split(':').count() == 3,
-        "mounts" => !rest.is_empty(),
+        "mounts" | "type" | "v2" | "state" => !rest.is_empty(),
         _ => false,
     }
 }
 
-/// Reads the items of a marker.
-pub(super) fn read_all(items: &str) -> Vec<Reading> {
-    items.split_whitespace().map(read).collect()
+/// Reads the items of a marker; `state` is where glassbox keeps its own.
+pub(super) fn read_all(items: &str, state: &Path) -> Vec<Reading> {
+    items.split_whitespace().map(|i| read(i, state)).collect()
 }
 
-fn read(item: &str) -> Reading {
+fn read(item: &str, state: &Path) -> Reading {
     let spaced = item.replace("\\x20", " ");
     let (form, rest) = spaced.split_once(':').unwrap_or((&spaced, ""));
     match form {
@@ -103,23 +110,24 @@ fn read(item: &str) -> Reading {
         "ns" => namespace(item, rest),
         "cgroup" => cgroup(item, rest),
         "layout" => Reading::new(item, "/proc/self/mountinfo, /proc/self/cgroup", layout()),
-        "mounts" => {
-            let file = "/proc/self/mountinfo";
-            let found = content(file).and_then(|text| {
-                let hits = text
-                    .lines()
-                    .filter(|l| l.contains(rest))
-                    .map(str::to_string);
-                let hits: Vec<String> = hits.collect();
-                if hits.is_empty() {
-                    return Err(format!(
-                        "no mount of this namespace has {rest:?} in its line"
-                    ));
-                }
-                Ok(head(hits.iter().map(String::as_str)))
-            });
-            Reading::new(item, file, found)
-        }
+        "mounts" => mounts(item, &format!("{rest:?} in its line"), |l| l.contains(rest)),
+        "at" => mounts(item, &format!("the place {rest}"), |l| {
+            l.split(' ').nth(4) == Some(rest)
+        }),
+        "type" => mounts(item, &format!("the type {rest}"), |l| {
+            let after = l.split_once(" - ").map(|(_, tail)| tail.split(' ').next());
+            after == Some(Some(rest))
+        }),
+        "v2" => match CgroupLayout::detect().map(|l| l.unified().map(|t| t.mount.join(rest))) {
+            Ok(Some(path)) => {
+                let text = content(&path.display().to_string()).map(|t| head(t.lines()));
+                Reading::new(item, path.display().to_string(), text)
+            }
+            Ok(None) => Reading::new(item, rest, Err("no cgroup v2 tree is mounted".into())),
+            Err(e) => Reading::new(item, rest, Err(format!("{e:#}"))),
+        },
+        "disks" => disks(item),
+        "state" => own_state(item, &state.join(rest)),
         "host" => {
             let host = Host::detect().map_err(|e| format!("{e:#}"));
             let text = host.map(|h| {
@@ -134,6 +142,59 @@ fn read(item: &str) -> Reading {
         }
         _ => Reading::new(item, "", Err("no such live value".into())),
     }
+}
+
+fn mounts(item: &str, what: &str, fits: impl Fn(&str) -> bool) -> Reading {
+    let file = "/proc/self/mountinfo";
+    let found = content(file).map(|text| match text.lines().any(&fits) {
+        true => head(text.lines().filter(|l| fits(l))),
+        false => format!("no mount of this namespace has {what}"),
+    });
+    Reading::new(item, file, found)
+}
+
+fn disks(item: &str) -> Reading {
+    let dir = "/sys/block";
+    let found = std::fs::read_dir(dir)
+        .map_err(|e| reason(&e))
+        .map(|entries| {
+            let mut names: Vec<String> = entries
+                .flatten()
+                .filter_map(|e| {
+                    let number = std::fs::read_to_string(e.path().join("dev")).ok()?;
+                    Some(format!("{}  {}", e.file_name().display(), number.trim()))
+                })
+                .collect();
+            names.sort();
+            match names.is_empty() {
+                true => "no block device".into(),
+                false => head(names.iter().map(String::as_str)),
+            }
+        });
+    Reading::new(item, "/sys/block/*/dev", found)
+}
+
+/// A file's text; of a directory, how much is in it. Before the first container nothing is there.
+fn own_state(item: &str, path: &Path) -> Reading {
+    let source = path.display().to_string();
+    let result = match std::fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok("not there yet".into()),
+        Err(e) => Err(reason(&e)),
+        Ok(m) if m.is_dir() => std::fs::read_dir(path)
+            .map_err(|e| reason(&e))
+            .map(|entries| {
+                match entries
+                    .flatten()
+                    .filter(|e| e.file_name() != "lock")
+                    .count()
+                {
+                    1 => "1 entry".to_string(),
+                    n => format!("{n} entries"),
+                }
+            }),
+        Ok(_) => content(&source).map(|t| head(t.lines())),
+    };
+    Reading::new(item, source, result)
 }
 
 fn content(path: &str) -> Result<String, String> {
@@ -152,14 +213,19 @@ fn head<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let mut more = 0;
     for line in lines {
         if kept.len() < LINES {
-            kept.push(line.trim_end());
+            let end = line
+                .char_indices()
+                .nth(WIDTH)
+                .map_or(line.len(), |(at, _)| at);
+            kept.push(line[..end].trim_end());
         } else {
             more += 1;
         }
     }
     let mut text = kept.join("\n");
     if more > 0 {
-        text += &format!("\n… and {more} lines more");
+        let lines = if more == 1 { "line" } else { "lines" };
+        text += &format!("\n… and {more} {lines} more");
     }
     text
 }
@@ -204,8 +270,14 @@ fn cgroup(item: &str, rest: &str) -> Reading {
         Ok(layout) => layout,
         Err(e) => return Reading::new(item, "/proc/self/mountinfo", Err(format!("{e:#}"))),
     };
-    // `cgroup` and `freezer` are no controllers in v2: every v2 group has those files.
-    let tree = layout.of(controller).or_else(|| layout.unified());
+    // `freezer` is no controller in v2, where every group has those files, and what `devices` does
+    // is done by a program. v1 calls `io` blkio. Of any other controller the v2 tree has nothing
+    // when it is not there, as on a hybrid host.
+    let tree = match controller {
+        "freezer" | "devices" => layout.of(controller).or_else(|| layout.unified()),
+        "io" => layout.of("io").or_else(|| layout.of("blkio")),
+        _ => layout.of(controller),
+    };
     let Some(tree) = tree else {
         let why = format!("no mounted hierarchy has the controller {controller}");
         return Reading::new(item, controller, Err(why));
@@ -228,8 +300,8 @@ fn cgroup(item: &str, rest: &str) -> Reading {
     };
     let path = dir.join(file).display().to_string();
     let mut result = content(&path).map(|t| head(t.lines()));
-    if result.is_err() && tree.own == "/" && tree.v2 {
-        result = Err("the root group has no such file: the root is never limited".into());
+    if result.is_err() && tree.own == "/" && dir.join("cgroup.procs").exists() {
+        result = Err("the root group has no such file: nothing limits or freezes the root".into());
     }
     Reading::new(item, path, result)
 }

@@ -21,6 +21,8 @@ mod render;
 pub use live::Reading;
 pub use render::render;
 
+use std::path::Path;
+
 /// The sections of a topic, in order.
 pub const SECTIONS: &[&str] = &[
     "What it is",
@@ -165,12 +167,12 @@ impl Topic {
         let lines = self.text.lines().filter(|l| !l.starts_with("<!-- live "));
         lines.collect::<Vec<_>>().join("\n")
     }
-    /// The live values, read from this host now.
-    pub fn live(&self) -> Vec<Reading> {
+    /// The live values, read from this host now; `state` is glassbox's state directory.
+    pub fn live(&self, state: &Path) -> Vec<Reading> {
         self.text
             .lines()
             .filter_map(live::marker)
-            .flat_map(live::read_all)
+            .flat_map(|items| live::read_all(items, state))
             .collect()
     }
     /// The live values that the text asks for and `live.rs` does not know: none, by a test.
@@ -183,21 +185,17 @@ impl Topic {
             .map(str::to_string)
             .collect()
     }
-}
-
-impl serde::Serialize for Topic {
     /// `{"name", "title", "group", "aliases", "summary", "text", "live": [{"what", "source",
     /// "value" | "unread"}]}`; `text` is Markdown, `live` was read now.
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeStruct;
-        let mut out = serializer.serialize_struct("Topic", 7)?;
-        out.serialize_field("name", self.name)?;
-        out.serialize_field("title", self.title())?;
-        out.serialize_field("group", self.group)?;
-        out.serialize_field("aliases", self.aliases)?;
-        out.serialize_field("summary", &self.summary())?;
-        out.serialize_field("text", &self.plain())?;
-        out.serialize_field("live", &self.live())?;
-        out.end()
+    pub fn to_json(&self, state: &Path) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.name,
+            "title": self.title(),
+            "group": self.group,
+            "aliases": self.aliases,
+            "summary": self.summary(),
+            "text": self.plain(),
+            "live": self.live(state),
+        })
     }
 }

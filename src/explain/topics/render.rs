@@ -7,11 +7,13 @@
 use super::{Topic, live};
 use crate::explain::words::wrap;
 use crate::ui::{Style, styled};
+use std::path::Path;
 
 const WIDTH: usize = 84;
 
-/// The topic as text, with this host's values in place of the examples.
-pub fn render(topic: &Topic, colour: bool) -> String {
+/// The topic as text, with this host's values in place of the examples; `state` is glassbox's state
+/// directory.
+pub fn render(topic: &Topic, state: &Path, colour: bool) -> String {
     let mut out: Vec<String> = Vec::new();
     let mut lines = topic.text.lines().peekable();
     let mut paragraph: Vec<&str> = Vec::new();
@@ -28,7 +30,7 @@ pub fn render(topic: &Topic, colour: bool) -> String {
         }
         flush(&mut paragraph, &mut out, colour);
         if let Some(items) = live::marker(line) {
-            for reading in live::read_all(items) {
+            for reading in live::read_all(items, state) {
                 out.extend(live_value(&reading, colour));
             }
             // The example that follows is the book's.

@@ -107,7 +107,12 @@ pub(super) const PROBES: &[Probe] = &[
             Err(e) => unreadable(
                 "/proc/1/ns/mnt",
                 &e,
-                "root; other users see their own processes",
+                match nix::unistd::geteuid().is_root() {
+                    true => {
+                        "a security module or sandbox keeps PID 1 from this root; other processes are not concerned"
+                    }
+                    false => "root; other users see their own processes",
+                },
             ),
         },
     },

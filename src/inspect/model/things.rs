@@ -65,6 +65,8 @@ model! {
         hit: u64,
         /// How many of its own processes the out-of-memory killer ended.
         killed: u64,
+        /// True when the most that it ever used came up to its own limit, within a batch of 64 pages. v1 does not count failures at the limit of memory and swap together.
+        reached: bool,
     }
 
     /// How long processes waited for want of a resource (pressure stall information).

@@ -226,7 +226,7 @@ fn one_line(text: &str, width: usize) -> String {
 }
 
 /// `67108864` as `64 MiB`; exact, or with one decimal.
-fn bytes(n: f64) -> String {
+pub fn bytes(n: f64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut value, mut unit) = (n, 0);
     while value >= 1024.0 && unit + 1 < units.len() {

@@ -246,12 +246,18 @@ pub(super) fn cgroup(c: &Cgroup, lines: &mut Lines) {
     if c.memory_limit_hit.get().is_none_or(|list| !list.is_empty()) {
         lines.fact("memory limit", &c.memory_limit_hit, |list| {
             let words = list.iter().map(|h| {
-                let hit = match h.hit {
-                    0 => String::new(),
-                    n => format!(", its limit was hit {n} times"),
+                let hit = match (h.hit, h.reached) {
+                    (0, false) => String::new(),
+                    (0, true) => ", its limit was reached".into(),
+                    (1, _) => ", its limit was hit once".into(),
+                    (n, _) => format!(", its limit was hit {n} times"),
                 };
                 match h.killed {
                     0 => format!("{}{hit}", h.group),
+                    1 => format!(
+                        "{}{hit}, one of its processes was killed for want of memory",
+                        h.group
+                    ),
                     n => format!(
                         "{}{hit}, {n} of its processes were killed for want of memory",
                         h.group

@@ -53,6 +53,7 @@ pub(super) fn container(c: &Value, lines: &mut Lines) {
         other => other.to_string(),
     };
     row(lines, "state", &state);
+    row(lines, "ended by", text(c, "/State/EndedBy"));
     row(lines, "created", text(c, "/Created"));
     row(lines, "started", text(c, "/State/StartedAt"));
     if !matches!(status, "running" | "paused") {
