@@ -108,6 +108,20 @@ fn flags_reach_the_kernel() {
         "size=1024k"
     );
     assert_eq!(
+        host.sh(
+            &["--read-only=false", "--init=0"],
+            "touch /x; cat /proc/1/comm; true"
+        ),
+        "sh"
+    );
+    assert_eq!(
+        host.sh(
+            &["--read-only=true"],
+            "touch /x 2>/dev/null || echo refused"
+        ),
+        "refused"
+    );
+    assert_eq!(
         host.sh(&["--read-only"], "touch /x 2>/dev/null || echo refused"),
         "refused"
     );

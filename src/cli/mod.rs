@@ -12,6 +12,7 @@ use std::ffi::OsString;
 
 pub mod container_flags;
 mod explain_flag;
+mod switches;
 mod targets;
 
 /// One subcommand: its name, how to build its parser, how to run it.
@@ -87,7 +88,8 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
         let command = (entry.build)()
             .bin_name(format!("glassbox {}", entry.name))
             .version(env!("CARGO_PKG_VERSION"));
-        return match command.try_get_matches_from(&args[1..]) {
+        let args = switches::rewrite(&command, &args[1..]);
+        return match command.try_get_matches_from(args) {
             Ok(matches) => (entry.run)(matches).or_else(|error| refused(entry.name, error)),
             Err(e) => parse_failure(e),
         };

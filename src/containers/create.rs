@@ -58,6 +58,13 @@ pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
     }
     check_conflicts(&wish.config, &wish.host_config)?;
     let config = config::merge(image.config.as_ref(), wish.config, wish.entrypoint)?;
+    let mut config = config;
+    let own_name = wish.host_config.uts_mode != "host"
+        && wish.host_config.network_mode != "host"
+        && !wish.host_config.network_mode.starts_with("container:");
+    if config.hostname.is_empty() && own_name {
+        config.hostname = names::short(&id).to_string();
+    }
     let (dir, run) = store.place(&id);
     let record = Record {
         id,
