@@ -249,7 +249,7 @@ fn check_cpus(nano_cpus: i64) -> Result<()> {
     ))
 }
 
-/// The CPUs that a process may run on, by its `status`: `Cpus_allowed:	ff,ffffffff` is a mask.
+/// The CPUs that a process may run on, by its `status`: `Cpus_allowed: ff,ffffffff` is a mask.
 fn cpus_allowed(status: &str) -> i64 {
     let mask = status
         .lines()
