@@ -44,6 +44,10 @@ fn what_cannot_run_says_so_and_leaves_nothing() {
         &["run", "-w", "relative", "lab"],
         &["run", "--no-such-flag", "lab"],
         &["run", "--cpus", "1", "--cpu-quota", "5", "lab"],
+        &["run", "--cpus", "100000", "lab"],
+        &["run", "--cpus", "0.001", "lab"],
+        &["run", "--uts", "host", "--hostname", "x", "lab"],
+        &["run", "--uts", "container:x", "lab"],
         &["run", "--restart", "always", "--rm", "lab"],
         &["run", "--cpus", "100000", "lab"],
         &["run", "--cidfile", "/nonexistent/cid", "lab", "true"],
@@ -129,6 +133,20 @@ fn flags_reach_the_kernel() {
             "grep ' /t ' /proc/mounts | grep -o size=1024k"
         ),
         "size=1024k"
+    );
+    assert_eq!(
+        host.sh(
+            &["--read-only=false", "--init=0"],
+            "touch /x; cat /proc/1/comm; true"
+        ),
+        "sh"
+    );
+    assert_eq!(
+        host.sh(
+            &["--read-only=true"],
+            "touch /x 2>/dev/null || echo refused"
+        ),
+        "refused"
     );
     assert_eq!(
         host.sh(&["--read-only"], "touch /x 2>/dev/null || echo refused"),
@@ -252,11 +270,45 @@ fn namespaces_are_own_or_shared() {
     assert_eq!(inside(&["--pid", "host"], "pid"), own("pid"));
     assert_eq!(inside(&["--ipc", "host"], "ipc"), own("ipc"));
     assert_eq!(inside(&["--uts", "host"], "uts"), own("uts"));
-    host.ok(&["run", "-d", "--name", "other", "lab", "sleep", "100"]);
+    let script = "echo theirs > /dev/shm/x; sleep 100";
+    host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "other",
+        "--shm-size",
+        "1m",
+        "lab",
+        "sh",
+        "-c",
+        script,
+    ]);
     for (flag, name) in [("--network", "net"), ("--pid", "pid"), ("--ipc", "ipc")] {
         let theirs = host.ok(&["exec", "other", "readlink", &format!("/proc/1/ns/{name}")]);
         assert_eq!(inside(&[flag, "container:other"], name), theirs);
     }
+    // Shared memory by name belongs to the IPC namespace, and names to the network.
+    let ipc = ["--ipc", "container:other"];
+    assert_eq!(
+        host.sh(&ipc, "cat /dev/shm/x; echo back > /dev/shm/y; pwd"),
+        "theirs\n/"
+    );
+    assert_eq!(host.ok(&["exec", "other", "cat", "/dev/shm/y"]), "back");
+    let net = ["--network", "container:other"];
+    let name = host.ok(&["exec", "other", "hostname"]);
+    assert_eq!(
+        host.sh(&net, "hostname; cat /etc/hostname"),
+        format!("{name}\n{name}")
+    );
+    for more in ["--hostname=x", "--add-host=x:1.2.3.4"] {
+        let said = host.fails(125, &["run", net[0], net[1], more, "lab", "true"]);
+        assert!(said.contains("conflicting options"), "{said}");
+    }
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    assert_eq!(
+        host.sh(&["--network", "host"], "cat /etc/hosts"),
+        hosts.trim_end()
+    );
     assert_eq!(
         host.sh(&[], "cat /sys/class/net/lo/operstate; ls /sys/class/net"),
         "unknown\nlo"
@@ -271,7 +323,7 @@ fn notes_and_files() {
     let id = host.ok(&["create", "--cidfile", &cid, "lab"]);
     assert_eq!(std::fs::read_to_string(&cid).unwrap(), id);
     assert!(
-        host.fails(125, &["create", "--cidfile", &cid, "lab"])
+        host.fails(1, &["create", "--cidfile", &cid, "lab"])
             .contains("container ID file found")
     );
     host.ok(&[
@@ -292,6 +344,78 @@ fn notes_and_files() {
         host.sh(&["--name", "once"], "echo again"),
         "again",
         "--rm freed the name"
+    );
+}
+
+#[test]
+fn a_new_volume_begins_with_the_images_content() {
+    needs!("root");
+    let host = Host::new("volumes");
+    let make = "mkdir -p /a/rootfs/data/sub /a/rootfs/bin; cp /bin/* /a/rootfs/bin; cd /a/rootfs/data; \
+                echo content > f; ln f hard; ln -s f soft; chown 12:34 sub; chmod 4751 f; \
+                chmod 1777 .; touch -d '2001-02-03 04:05:06' sub; tar -C /a/rootfs -cf /out/image.tar .";
+    let out = host.root.join("out").display().to_string();
+    host.sh(&["-v", &format!("{out}:/out")], make);
+    let tar = format!("{out}/image.tar");
+    host.ok(&["image", "import", "-c", "VOLUME /data", &tar, "filled"]);
+    let sh = |flags: &[&str], script: &str| {
+        let mut args = vec!["run", "--rm"];
+        args.extend(flags);
+        args.extend(["filled", "sh", "-c", script]);
+        host.ok(&args)
+    };
+    let look = "cd /data; cat soft; stat -c '%n %a %u:%g %h' . f sub; stat -c %Y sub";
+    let seen = "content\n. 1777 0:0 3\nf 4751 0:0 2\nsub 755 12:34 2\n981173106";
+    assert_eq!(sh(&["-v", "named:/data"], look), seen);
+    assert_eq!(sh(&["-v", "/data"], look), seen);
+    assert_eq!(
+        sh(
+            &["--mount", "type=volume,source=other,target=/data,readonly"],
+            look
+        ),
+        seen
+    );
+    assert_eq!(
+        sh(
+            &[],
+            &format!("grep -q ' /data ' /proc/mounts && {{ {look}; }}")
+        ),
+        seen,
+        "VOLUME"
+    );
+    // It is the user's from then on.
+    assert_eq!(
+        sh(
+            &["-v", "named:/data"],
+            "rm /data/*; echo mine > /data/own; ls /data"
+        ),
+        "own\nsub"
+    );
+    assert_eq!(sh(&["-v", "named:/data"], "ls /data"), "own\nsub");
+    assert_eq!(sh(&["-v", "empty:/data:nocopy"], "ls /data"), "");
+    let mount = "type=volume,source=empty,target=/data,volume-nocopy";
+    assert_eq!(sh(&["--mount", mount], "ls /data"), "");
+    // Not even a second start fills what was emptied.
+    let script = "ls /data; rm -rf /data/*; exit 1";
+    let flags = [
+        "--name",
+        "again",
+        "--restart",
+        "on-failure:1",
+        "-v",
+        "emptied:/data",
+    ];
+    let args = [&["run"][..], &flags, &["filled", "sh", "-c", script]].concat();
+    assert_eq!(host.go(&args).code(), 1);
+    host.go(&["start", "-a", "again"]);
+    assert_eq!(host.ok(&["logs", "again"]), "f\nhard\nsoft\nsub");
+    // A volume above the files that every container has does not hide them.
+    assert_eq!(
+        host.sh(
+            &["-v", "etc:/etc", "-h", "me"],
+            "cat /etc/hostname; ls /etc/passwd"
+        ),
+        "me\n/etc/passwd"
     );
 }
 
@@ -322,6 +446,34 @@ fn an_ordinary_user_runs_containers() {
     assert_eq!(out.code(), 0, "{out}");
     assert_eq!(go(&["exec", "mine", "id", "-u"]).stdout, "0\n");
     assert!(go(&["top", "mine"]).stdout.contains("sleep 100"));
+    // Sharing a namespace means to live in the user namespace that owns it.
+    let write = [
+        "exec",
+        "mine",
+        "sh",
+        "-c",
+        "echo theirs > /dev/shm/x; readlink /proc/self/ns/user",
+    ];
+    let owner = go(&write).stdout;
+    for (kind, script) in [
+        ("network", "true"),
+        ("ipc", "cat /dev/shm/x"),
+        ("pid", "ps | grep -c 'sleep [1]00'"),
+    ] {
+        let flag = format!("--{kind}=container:mine");
+        let script = format!("{script}; readlink /proc/self/ns/user");
+        let out = go(&["run", "--rm", &flag, "lab", "sh", "-c", &script]);
+        assert!(out.code() == 0 && out.stdout.ends_with(&owner), "{out}");
+        let first = out.stdout.lines().next().unwrap_or_default();
+        assert!(
+            kind == "network" || ["theirs", "1"].contains(&first),
+            "{out}"
+        );
+    }
+    assert_eq!(
+        go(&["run", "--rm", "-v", "mine:/etc", "lab", "ls", "/etc/passwd"]).stdout,
+        "/etc/passwd\n"
+    );
     assert_eq!(go(&["rm", "-f", "mine"]).code(), 0);
     let out = go(&["run", "--rm", "--userns", "host", "lab", "true"]);
     assert!(

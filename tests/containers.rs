@@ -85,14 +85,14 @@ fn a_life() {
             .contains("container is running")
     );
     assert!(
-        host.fails(125, &["create", "--name", "web", "lab"])
+        host.fails(1, &["create", "--name", "web", "lab"])
             .contains("already in use")
     );
     assert_eq!(host.ok(&["pause", "web"]), "web");
     assert!(host.ok(&["ps"]).contains("(Paused)"));
     assert!(host.fails(1, &["pause", "web"]).contains("already paused"));
     assert!(
-        host.fails(125, &["exec", "web", "true"])
+        host.fails(1, &["exec", "web", "true"])
             .contains("is paused")
     );
     assert_eq!(host.ok(&["unpause", "web"]), "web");
@@ -110,11 +110,11 @@ fn a_life() {
             .contains("Exited (137)")
     );
     assert!(
-        host.fails(125, &["exec", "www", "true"])
+        host.fails(1, &["exec", "www", "true"])
             .contains("is not running")
     );
     assert!(
-        host.fails(125, &["attach", "www"])
+        host.fails(1, &["attach", "www"])
             .contains("stopped container")
     );
     assert_eq!(host.ok(&["restart", "www"]), "www");
@@ -227,6 +227,26 @@ fn logs_in_all_ways() {
     );
     assert!(host.ok(&["logs", "-t", "talker"]).starts_with("20"));
     host.fails(125, &["logs", "--tail", "x", "talker"]);
+    host.ok(&[
+        "run",
+        "--name",
+        "noted",
+        "-l",
+        "tier=web",
+        "-e",
+        "WHO=me",
+        "--log-opt",
+        "labels=tier,none",
+        "--log-opt",
+        "env=WHO",
+        "lab",
+        "sh",
+        "-c",
+        "echo out; echo err >&2",
+    ]);
+    let out = host.go(&["logs", "--details", "noted"]);
+    assert_eq!(out.stdout, "WHO=me,tier=web out\n", "{out}");
+    assert_eq!(out.stderr, "WHO=me,tier=web err\n", "{out}");
     let script = "i=0; while [ $i -lt 5 ]; do echo $i; sleep 0.1; i=$((i+1)); done";
     host.ok(&["run", "-d", "--name", "counter", "lab", "sh", "-c", script]);
     assert_eq!(host.ok(&["logs", "-f", "counter"]), "0\n1\n2\n3\n4");
@@ -241,7 +261,7 @@ fn logs_in_all_ways() {
         "x",
     ]);
     assert!(
-        host.fails(125, &["logs", "mute"])
+        host.fails(1, &["logs", "mute"])
             .contains("does not support reading")
     );
     let script = "i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done";
@@ -264,6 +284,87 @@ fn logs_in_all_ways() {
         "{}",
         kept.lines().count()
     );
+}
+
+#[test]
+fn what_was_printed_first_is_logged_first() {
+    needs!("root");
+    let host = Host::new("order");
+    // Both pipes hold something when the monitor looks.
+    host.ok(&[
+        "run",
+        "--name",
+        "both",
+        "lab",
+        "sh",
+        "-c",
+        "echo out; echo err >&2",
+    ]);
+    let id = host.ok(&["ps", "-aq", "--no-trunc"]);
+    let log = std::fs::read_to_string(host.root.join("containers").join(id).join("log")).unwrap();
+    let order: Vec<_> = log.lines().map(|l| l.contains("\"stdout\"")).collect();
+    assert_eq!(order, [true, false], "{log}");
+}
+
+#[test]
+fn listings_and_processes() {
+    needs!("root");
+    let host = Host::new("listings");
+    host.ok(&[
+        "run",
+        "--name",
+        "old",
+        "lab",
+        "sh",
+        "-c",
+        "echo 12345 > /file",
+    ]);
+    host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "/new",
+        "lab",
+        "sh",
+        "-c",
+        "sleep 100; true",
+    ]);
+    let names = |filter: &str| host.ok(&["ps", "-a", "-f", filter, "--format", "{{.Names}}"]);
+    assert_eq!(
+        (names("since=old"), names("before=new")),
+        ("new".into(), "old".into())
+    );
+    assert_eq!(host.ok(&["ps", "-aq", "-n", "-1"]).lines().count(), 2);
+    let row = host.ok(&[
+        "ps",
+        "-n",
+        "1",
+        "--no-trunc",
+        "--format",
+        "{{upper .Names}} {{.Command}}",
+    ]);
+    assert_eq!(row, "NEW \"sh -c 'sleep 100; true'\"");
+    let size = host.ok(&["ps", "-a", "-f", "name=old", "--format", "{{.Size}}"]);
+    assert!(
+        size.starts_with("6B (virtual ") && size.ends_with("MB)"),
+        "{size}"
+    );
+    assert!(host.ok(&["ps", "-s"]).contains("SIZE"));
+    let top = host.ok(&["top", "new", "-o", "pid,args"]);
+    assert!(
+        top.starts_with("PID COMMAND") || top.trim_start().starts_with("PID COMMAND"),
+        "{top}"
+    );
+    assert!(
+        top.contains("sleep 100") && top.lines().count() == 3,
+        "{top}"
+    );
+    assert!(
+        host.fails(125, &["top", "new", "-o", "args"])
+            .contains("PID field")
+    );
+    host.ok(&["rename", "new", "/newer"]);
+    host.ok(&["rm", "-f", "/newer"]);
 }
 
 #[test]

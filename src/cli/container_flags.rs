@@ -214,7 +214,7 @@ pub struct ContainerFlags {
     /// Where output is kept: json-file or none
     #[arg(long, value_name = "DRIVER", help_heading = "Notes")]
     pub log_driver: Option<String>,
-    /// max-size=SIZE, max-file=N
+    /// max-size=SIZE, max-file=N, labels=NAME,… and env=NAME,… for `logs --details`
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Notes")]
     pub log_opt: Vec<String>,
     /// Fetch the image: never (or missing, which is an error: no registry yet)

@@ -2,10 +2,9 @@
 //!
 //! Read next: [`crate::containers::lifecycle`].
 
-use crate::containers::{flags, lifecycle, store::Store};
+use super::targets::Targets;
+use crate::containers::{flags, lifecycle};
 use crate::error::Result;
-use crate::ui;
-use std::path::PathBuf;
 
 /// Kill one or more running containers
 #[derive(clap::Args)]
@@ -16,21 +15,12 @@ pub struct Args {
     /// Signal to send
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
     signal: String,
-    /// Where the state is kept
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// Names, ids or beginnings of ids
-    #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    targets: Targets,
 }
 
 /// Runs it.
 pub fn run(args: Args) -> Result<u8> {
-    let store = Store::open(args.root.as_deref())?;
     let signal = flags::signal(&args.signal)?;
-    super::each(&args.containers, |name| {
-        lifecycle::kill(&store.find(name)?, signal)?;
-        ui::out(name);
-        Ok(())
-    })
+    args.targets.each(|_, container| lifecycle::kill(container, signal))
 }

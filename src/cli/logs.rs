@@ -27,6 +27,9 @@ pub struct Args {
     /// The time before each line
     #[arg(short, long)]
     timestamps: bool,
+    /// Before each line the attributes that --log-opt labels=… and env=… named
+    #[arg(long)]
+    details: bool,
     /// Only from this time on (2026-01-31T12:00:00Z, or 10m for ten minutes ago)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -71,7 +74,7 @@ pub fn run(args: Args) -> Result<u8> {
             break;
         }
         if tail == usize::MAX {
-            if !print(&entry, args.timestamps) {
+            if !print(&entry, &args) {
                 return Ok(0);
             }
             continue;
@@ -85,13 +88,13 @@ pub fn run(args: Args) -> Result<u8> {
             last.pop_front();
         }
     }
-    if tail > 0 && last.iter().any(|entry| !print(entry, args.timestamps)) {
+    if tail > 0 && last.iter().any(|entry| !print(entry, &args)) {
         return Ok(0);
     }
     while args.follow && lives {
         lives = reconcile::status(&container).is_ok_and(|s| s.phase.is_live());
         while let Some(entry) = reader.next_entry()? {
-            if until.is_some_and(|u| entry.time > u) || !print(&entry, args.timestamps) {
+            if until.is_some_and(|u| entry.time > u) || !print(&entry, &args) {
                 return Ok(0);
             }
         }
@@ -106,11 +109,15 @@ pub fn run(args: Args) -> Result<u8> {
 }
 
 /// Each stream to its own. False when nobody reads any more.
-fn print(entry: &Entry, timestamps: bool) -> bool {
-    let mut text = match timestamps {
+fn print(entry: &Entry, args: &Args) -> bool {
+    let mut text = match args.timestamps {
         true => format!("{} ", entry.time),
         false => String::new(),
     };
+    if args.details {
+        let pairs: Vec<String> = entry.attrs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        text += &format!("{} ", pairs.join(","));
+    }
     text += &entry.log;
     match entry.stream {
         Stream::Stdout => client::write_all(std::io::stdout().as_fd(), text.as_bytes()),

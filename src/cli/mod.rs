@@ -12,6 +12,8 @@ use std::ffi::OsString;
 
 pub mod container_flags;
 mod explain_flag;
+mod switches;
+mod targets;
 
 /// One subcommand: its name, how to build its parser, how to run it.
 struct Entry {
@@ -86,8 +88,9 @@ pub fn run(args: Vec<OsString>) -> Result<u8> {
         let command = (entry.build)()
             .bin_name(format!("glassbox {}", entry.name))
             .version(env!("CARGO_PKG_VERSION"));
-        return match command.try_get_matches_from(&args[1..]) {
-            Ok(matches) => (entry.run)(matches),
+        let args = switches::rewrite(&command, &args[1..]);
+        return match command.try_get_matches_from(args) {
+            Ok(matches) => (entry.run)(matches).or_else(|error| refused(entry.name, error)),
             Err(e) => parse_failure(e),
         };
     }
@@ -143,6 +146,17 @@ fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8>
         }
     }
     Ok(status)
+}
+
+/// Docker's exit status 125 says that a command line is wrong, or that `run` failed before its
+/// program did; when another command on a container is refused, the status is 1.
+fn refused(command: &str, error: Error) -> Result<u8> {
+    const OTHERS: &[&str] = &["attach", "create", "exec", "logs", "rename", "start", "top"];
+    if error.exit_status() != 125 || error.get_kind() == Kind::Usage || !OTHERS.contains(&command) {
+        return Err(error);
+    }
+    crate::ui::print_error(&error);
+    Ok(1)
 }
 
 /// Help and version go to stdout with status 0; a wrong command line to stderr with status 125.

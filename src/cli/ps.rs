@@ -2,10 +2,16 @@
 //!
 //! Read next: [`crate::containers::store`].
 
-use crate::containers::{Container, Phase, Status, names, reconcile, store::Store};
+use crate::containers::{Container, Phase, Status, reconcile, store::Store, time::Time};
 use crate::error::{Error, Kind, Result};
-use crate::ui::{self, Table};
+use crate::layers::tree::Tree;
+use crate::ui::{self, Table, template};
 use std::path::PathBuf;
+
+/// What `--filter` knows.
+const KEYS: &[&str] = &[
+    "id", "name", "label", "status", "exited", "ancestor", "before", "since", "network", "volume",
+];
 
 /// List containers
 #[derive(clap::Args)]
@@ -20,22 +26,27 @@ pub struct Args {
     /// Only the ids
     #[arg(short, long)]
     quiet: bool,
-    /// Only those for which it holds: id, name, label, status, exited, ancestor, network, volume
+    /// Only those for which it holds: id, name, label, status, exited, ancestor, before, since,
+    /// network, volume
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// `json`, `table TEMPLATE` or a template of {{.ID}} {{.Image}} {{.Command}} {{.CreatedAt}}
-    /// {{.RunningFor}} {{.State}} {{.Status}} {{.Names}} {{.Labels}} {{.Mounts}} {{.Networks}}
+    /// {{.RunningFor}} {{.State}} {{.Status}} {{.Size}} {{.Names}} {{.Labels}} {{.Mounts}}
+    /// {{.Networks}}
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
     /// The same as --format json, as one array
     #[arg(long)]
     json: bool,
+    /// What each has changed on disk, and with its image
+    #[arg(short, long)]
+    size: bool,
     /// Do not shorten anything
     #[arg(long)]
     no_trunc: bool,
-    /// The last N created, whatever their state
-    #[arg(short = 'n', long, value_name = "N")]
-    last: Option<usize>,
+    /// The last N created, whatever their state (-1: no limit)
+    #[arg(short = 'n', long, value_name = "N", allow_hyphen_values = true)]
+    last: Option<i64>,
     /// The last one created
     #[arg(short, long)]
     latest: bool,
@@ -52,16 +63,27 @@ pub fn run(args: Args) -> Result<u8> {
         .iter()
         .map(|f| {
             let pair = f.split_once('=').filter(|(key, _)| {
-                ["id", "name", "label", "status", "exited", "ancestor", "network", "volume"].contains(key)
+                KEYS.contains(key)
             });
             pair.ok_or_else(|| Error::kind(Kind::Usage, format!("invalid filter '{f}'")))
         })
         .collect::<Result<_>>()?;
     let by_state = filters.iter().any(|(key, _)| matches!(*key, "status" | "exited"));
-    let last = if args.latest { Some(1) } else { args.last };
+    let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
+    let size = args.size || args.format.as_ref().is_some_and(|f| f.contains(".Size"));
+    let all = store.list()?;
+    let created = |key: &str| -> Result<Option<Time>> {
+        let named = filters.iter().find(|(k, _)| *k == key);
+        named.map(|(_, name)| Ok(store.find(name)?.record.created)).transpose()
+    };
+    let (before, since) = (created("before")?, created("since")?);
     let every = args.all || by_state || last.is_some();
     let mut rows = Vec::new();
-    for container in store.list()? {
+    for container in all {
+        let time = container.record.created;
+        if before.is_some_and(|b| time >= b) || since.is_some_and(|s| time <= s) {
+            continue;
+        }
         // One that vanishes meanwhile is no error.
         let Ok(status) = reconcile::status(&container) else { continue };
         if !container.dir.join("container.json").exists() {
@@ -73,42 +95,46 @@ pub fn run(args: Args) -> Result<u8> {
         }
     }
     rows.truncate(last.unwrap_or(usize::MAX));
-    if args.json {
-        let all: Vec<_> = rows.iter().map(|(c, s)| json(c, s, args.no_trunc)).collect();
-        ui::print_json(&all);
-        return Ok(0);
-    }
-    if args.quiet {
+    if args.quiet && !args.json {
         rows.iter().for_each(|(c, _)| ui::out(id(c, args.no_trunc)));
         return Ok(0);
     }
+    let images = if size { crate::images::Store::open(&store.paths().root).ok() } else { None };
+    let row = |(c, s): &(Container, Status)| {
+        let mut row = json(c, s, args.no_trunc);
+        if size {
+            row["Size"] = sizes(c, images.as_ref()).into();
+        }
+        row
+    };
+    let rows: Vec<_> = rows.iter().map(row).collect();
+    if args.json {
+        ui::print_json(&rows);
+        return Ok(0);
+    }
     match args.format.as_deref() {
-        Some("json") => rows.iter().for_each(|(c, s)| ui::out(json(c, s, args.no_trunc))),
-        Some(template) => {
-            let (heading, template) = match template.strip_prefix("table ") {
-                Some(template) => (true, template),
-                None => (false, template),
-            };
-            let template = template.replace("\\t", "\t");
-            let fill = |row: &serde_json::Value| fill(&template, row);
-            let lines: Vec<String> =
-                rows.iter().map(|(c, s)| fill(&json(c, s, args.no_trunc))).collect::<Result<_>>()?;
-            if heading {
-                let names = template_names(&template);
-                let mut table = Table::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
-                lines.iter().for_each(|l| table.row(l.split('\t').map(String::from)));
-                ui::out(table);
-            } else {
-                lines.iter().for_each(ui::out);
+        Some(format) => {
+            let headings = [("ID", "CONTAINER ID"), ("RunningFor", "CREATED"), ("CreatedAt", "CREATED AT")];
+            let text = template::rows(format, &rows, &headings)?;
+            if !text.is_empty() {
+                ui::out(text);
             }
         }
         None => {
-            let mut table =
-                Table::new(&["container id", "image", "command", "created", "status", "ports", "names"]);
-            for (c, s) in &rows {
-                let row = json(c, s, args.no_trunc);
-                let cell = |key: &str| row[key].as_str().unwrap_or_default().to_string();
-                table.row(["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"].map(cell));
+            let columns = [
+                ("container id", "ID"),
+                ("image", "Image"),
+                ("command", "Command"),
+                ("created", "RunningFor"),
+                ("status", "Status"),
+                ("ports", "Ports"),
+                ("names", "Names"),
+                ("size", "Size"),
+            ];
+            let columns = &columns[..if size { 8 } else { 7 }];
+            let mut table = Table::new(&columns.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+            for row in &rows {
+                table.row(columns.iter().map(|(_, key)| row[*key].as_str().unwrap_or_default().to_string()));
             }
             ui::out(table);
         }
@@ -120,13 +146,30 @@ fn id(container: &Container, whole: bool) -> &str {
     if whole { container.id() } else { container.short_id() }
 }
 
+/// Program and arguments, those with a space in quotes; 20 characters of it unless `whole`.
+fn command(args: &[String], whole: bool) -> String {
+    let quoted = args.iter().enumerate().map(|(i, arg)| match i > 0 && arg.contains(' ') {
+        true => format!("'{arg}'"),
+        false => arg.clone(),
+    });
+    let mut text = quoted.collect::<Vec<_>>().join(" ");
+    if !whole && text.chars().count() > 20 {
+        text = text.chars().take(19).chain(['…']).collect();
+    }
+    format!("{text:?}")
+}
+
+/// What it changed, and that with its image: `12kB (virtual 2.13MB)`.
+fn sizes(container: &Container, images: Option<&crate::images::Store>) -> String {
+    let own = Tree::read(&container.dir.join("upper"))
+        .map_or(0, |tree| tree.nodes.values().filter(|n| n.is_file()).map(|n| n.size).sum());
+    let image = images.and_then(|store| Some(store.size(&store.find(&container.record.image_id).ok()?)));
+    format!("{} (virtual {})", ui::size(own), ui::size(own + image.unwrap_or(0)))
+}
+
 /// One row with docker's keys.
 fn json(container: &Container, status: &Status, whole: bool) -> serde_json::Value {
     let record = &container.record;
-    let mut command = record.config.args().join(" ");
-    if !whole && command.chars().count() > 20 {
-        command = command.chars().take(19).chain(['…']).collect();
-    }
     let labels: Vec<String> = record.config.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let mounts: Vec<String> = record
         .host_config
@@ -136,7 +179,7 @@ fn json(container: &Container, status: &Status, whole: bool) -> serde_json::Valu
         .chain(record.host_config.mounts.iter().map(|m| m.source.clone()))
         .collect();
     serde_json::json!({
-        "Command": format!("{command:?}"),
+        "Command": command(&record.config.args(), whole),
         "CreatedAt": format!("{:#}", record.created),
         "ID": id(container, whole),
         "Image": record.config.image,
@@ -188,59 +231,14 @@ fn fits(container: &Container, status: &Status, filters: &[(&str, &str)]) -> Res
         && filters.iter().filter(|(k, _)| *k == "label").all(|(_, v)| label(v)))
 }
 
-/// Fills `{{.Name}}` (and `{{json .}}`) of docker's templates. Errors: a field that does not exist.
-fn fill(template: &str, row: &serde_json::Value) -> Result<String> {
-    let mut text = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (inside, after) = after.split_once("}}").ok_or_else(|| {
-            Error::kind(Kind::Usage, format!("template parsing error: {template:?}: no closing braces"))
-        })?;
-        text += before;
-        text += &match inside.trim() {
-            "json ." => row.to_string(),
-            field => {
-                let (as_json, name) = match field.strip_prefix("json ") {
-                    Some(name) => (true, name.trim()),
-                    None => (false, field),
-                };
-                let value = name.strip_prefix('.').and_then(|n| row.get(n)).ok_or_else(|| {
-                    Error::kind(Kind::Usage, format!("template parsing error: no field {field:?}"))
-                        .hint("`glassbox ps --format json` shows all of them")
-                })?;
-                if as_json { value.to_string() } else { value.as_str().unwrap_or_default().to_string() }
-            }
-        };
-        rest = after;
-    }
-    Ok(text + rest)
-}
-
-fn template_names(template: &str) -> Vec<String> {
-    template
-        .split('\t')
-        .map(|cell| {
-            let name = cell.trim().trim_start_matches("{{").trim_end_matches("}}").trim_start_matches('.');
-            match name {
-                "ID" => "container id".to_string(),
-                "RunningFor" => "created".into(),
-                "CreatedAt" => "created at".into(),
-                other => names::spaced(other),
-            }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn templates() {
-        let row = serde_json::json!({"ID": "x", "Names": "y"});
-        assert_eq!(fill("{{.ID}}\t{{ .Names }}!", &row).unwrap(), "x\ty!");
-        assert_eq!(fill("{{json .Names}}", &row).unwrap(), "\"y\"");
-        assert!(fill("{{.Nope}}", &row).is_err() && fill("{{.ID", &row).is_err());
-        assert_eq!(template_names("{{.ID}}\t{{.RunningFor}}\t{{.Names}}"), ["container id", "created", "names"]);
+    fn commands_are_quoted_as_dockers() {
+        let args = ["sh", "-c", "echo a"].map(String::from);
+        assert_eq!(command(&args, true), "\"sh -c 'echo a'\"");
+        assert_eq!(command(&["x".repeat(30)], false), format!("\"{}…\"", "x".repeat(19)));
     }
 }

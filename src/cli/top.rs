@@ -13,6 +13,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   glassbox top web
+  glassbox top web -o pid,comm,wchan
   glassbox top --json web")]
 pub struct Args {
     /// As JSON
@@ -23,6 +24,9 @@ pub struct Args {
     root: Option<PathBuf>,
     /// Name, id or beginning of an id
     container: String,
+    /// Options of the host's ps: its columns then, in place of ours
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PS OPTIONS")]
+    options: Vec<String>,
 }
 
 /// Runs it.
@@ -33,6 +37,10 @@ pub fn run(args: Args) -> Result<u8> {
         container.must_run(&status)?;
     }
     let list = processes::of(&container, &status)?;
+    if !args.options.is_empty() {
+        ui::out(processes::by_ps(&list, &args.options)?);
+        return Ok(0);
+    }
     if args.json {
         ui::print_json(&list);
         return Ok(0);

@@ -38,8 +38,9 @@ pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
     let id = names::new_id()?;
     let name = match wish.name {
         Some(name) => {
-            names::check(&name)?;
-            name
+            let name = name.strip_prefix('/').unwrap_or(&name);
+            names::check(name)?;
+            name.to_string()
         }
         None => {
             let taken: Vec<String> = store.list()?.into_iter().map(|c| c.record.name).collect();
@@ -55,7 +56,15 @@ pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
             "conflicting options: cannot specify both --restart and --rm",
         ));
     }
+    check_conflicts(&wish.config, &wish.host_config)?;
     let config = config::merge(image.config.as_ref(), wish.config, wish.entrypoint)?;
+    let mut config = config;
+    let own_name = wish.host_config.uts_mode != "host"
+        && wish.host_config.network_mode != "host"
+        && !wish.host_config.network_mode.starts_with("container:");
+    if config.hostname.is_empty() && own_name {
+        config.hostname = names::short(&id).to_string();
+    }
     let (dir, run) = store.place(&id);
     let record = Record {
         id,
@@ -68,6 +77,24 @@ pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
         host_config: wish.host_config,
     };
     Ok(Container { record, dir, run })
+}
+
+/// What cannot be had together, in docker's words.
+fn check_conflicts(config: &Config, h: &HostConfig) -> Result<()> {
+    let shared = h.network_mode.starts_with("container:");
+    let conflict = if !config.hostname.is_empty() && h.uts_mode == "host" {
+        "hostname and the UTS mode"
+    } else if !config.hostname.is_empty() && shared {
+        "hostname and the network mode"
+    } else if !h.extra_hosts.is_empty() && shared {
+        "custom host-to-IP mapping and the network mode"
+    } else {
+        return Ok(());
+    };
+    Err(Error::kind(
+        Kind::Usage,
+        format!("conflicting options: {conflict}"),
+    ))
 }
 
 fn check_taken(store: &Store, name: &str) -> Result<()> {

@@ -218,6 +218,8 @@ pub struct Bind {
     pub propagation: String,
     /// Without what is mounted below the source.
     pub non_recursive: bool,
+    /// A new volume does not begin with the image's content of its place.
+    pub no_copy: bool,
 }
 
 /// `-v [SOURCE:]DESTINATION[:OPTIONS]`.
@@ -246,6 +248,7 @@ pub fn bind(text: &str) -> Result<Bind> {
         read_only: false,
         propagation: "rprivate".into(),
         non_recursive: false,
+        no_copy: false,
     };
     match bind.source.as_deref() {
         Some("") => return Err(wrong("the source is empty")),
@@ -259,7 +262,8 @@ pub fn bind(text: &str) -> Result<Bind> {
     for option in options.split(',').filter(|o| !o.is_empty()) {
         match option {
             "ro" | "readonly" => bind.read_only = true,
-            "rw" | "z" | "Z" | "nocopy" | "cached" | "consistent" | "delegated" | "rbind" => {}
+            "nocopy" => bind.no_copy = true,
+            "rw" | "z" | "Z" | "cached" | "consistent" | "delegated" | "rbind" => {}
             "bind" => bind.non_recursive = true,
             "shared" | "slave" | "private" | "rshared" | "rslave" | "rprivate" => {
                 bind.propagation = option.into();
@@ -309,7 +313,8 @@ pub fn mount(text: &str) -> Result<Mount> {
                 let mode = u32::from_str_radix(&needed()?, 8);
                 mount.mode = Some(mode.map_err(|_| wrong("tmpfs-mode must be octal".into()))?);
             }
-            "consistency" | "volume-nocopy" => {}
+            "volume-nocopy" => mount.no_copy = truth(value)?,
+            "consistency" => {}
             _ => return Err(wrong(format!("unexpected key '{key}'"))),
         }
     }

@@ -11,6 +11,7 @@ use super::state::{Phase, Status};
 use super::store::Container;
 use crate::error::Result;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// What is true about it, without clearing up: a container whose monitor is gone does not run.
 /// Errors: its files cannot be read.
@@ -81,7 +82,7 @@ pub fn docker_keys(container: &Container) -> Result<Value> {
                 "MergedDir": file("rootfs"),
             },
         },
-        "Mounts": mounts(&host_config),
+        "Mounts": mounts(&host_config, container.dir.ancestors().nth(2).unwrap_or(&container.dir)),
         "Config": config,
         "NetworkSettings": {
             "SandboxKey": match running {
@@ -94,8 +95,15 @@ pub fn docker_keys(container: &Container) -> Result<Value> {
     }))
 }
 
-/// `Binds` and `Mounts` of the host's part as docker shows mounts.
-fn mounts(host_config: &Value) -> Vec<Value> {
+/// `Binds` and `Mounts` of the host's part as docker shows mounts; named volumes lie below `root`.
+fn mounts(host_config: &Value, root: &Path) -> Vec<Value> {
+    let volume = |name: &str| {
+        root.join("volumes")
+            .join(name)
+            .join("_data")
+            .display()
+            .to_string()
+    };
     let list = |key: &str| host_config[key].as_array().cloned().unwrap_or_default();
     let binds = list("Binds").into_iter().filter_map(|bind| {
         let bind = bind.as_str()?.to_string();
@@ -106,7 +114,7 @@ fn mounts(host_config: &Value) -> Vec<Value> {
         Some(json!({
             "Type": if is_path { "bind" } else { "volume" },
             "Name": if is_path { "" } else { source },
-            "Source": source,
+            "Source": if is_path { source.to_string() } else { volume(source) },
             "Destination": destination,
             "Mode": mode,
             "RW": !mode.split(',').any(|o| o == "ro"),
@@ -114,13 +122,16 @@ fn mounts(host_config: &Value) -> Vec<Value> {
         }))
     });
     let mounts = list("Mounts").into_iter().map(|m| {
+        let source = m["Source"].as_str().unwrap_or_default();
+        let named = m["Type"] == "volume" && !source.is_empty();
         json!({
             "Type": m["Type"],
-            "Source": m["Source"],
+            "Name": if named { source } else { "" },
+            "Source": if named { volume(source) } else { source.to_string() },
             "Destination": m["Target"],
             "Mode": "",
             "RW": m["ReadOnly"] != true,
-            "Propagation": m["BindOptions"]["Propagation"].as_str().unwrap_or(""),
+            "Propagation": m["Propagation"].as_str().unwrap_or(""),
         })
     });
     binds.chain(mounts).collect()
@@ -132,11 +143,18 @@ mod tests {
 
     #[test]
     fn binds_and_mounts_look_alike() {
-        let all = mounts(&json!({
+        let host_config = json!({
             "Binds": ["/a:/b:ro,z", "data:/d"],
-            "Mounts": [{"Type": "tmpfs", "Target": "/t", "ReadOnly": false}]
-        }));
-        assert_eq!(all.len(), 3);
+            "Mounts": [
+                {"Type": "tmpfs", "Target": "/t", "ReadOnly": false},
+                {"Type": "volume", "Source": "more", "Target": "/m"}
+            ]
+        });
+        let all = mounts(&host_config, Path::new("/root"));
+        assert_eq!(all.len(), 4);
+        let volume = |i: usize| (all[i]["Name"].as_str(), all[i]["Source"].as_str());
+        assert_eq!(volume(1), (Some("data"), Some("/root/volumes/data/_data")));
+        assert_eq!(volume(3), (Some("more"), Some("/root/volumes/more/_data")));
         assert_eq!(
             (&all[0]["Type"], &all[0]["RW"]),
             (&"bind".into(), &false.into())

@@ -181,6 +181,7 @@ pub fn remove(container: &Container, force: bool) -> Result<()> {
 
 /// Gives it another name. Errors: the name is bad or taken.
 pub fn rename(store: &Store, container: &Container, name: &str) -> Result<()> {
+    let name = name.strip_prefix('/').unwrap_or(name); // docker's inspect shows it so
     names::check(name)?;
     let _names = store.lock_names()?;
     if let Some(id) = store.id_of_name(name)? {

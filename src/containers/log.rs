@@ -9,6 +9,7 @@
 //! What it implements: the format of docker's json-file log driver. Interface: [`Writer`],
 //! [`Reader`], [`Entry`]. Read next: `monitor.rs`.
 
+use super::model::Config;
 use super::time::Time;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys;
@@ -47,6 +48,9 @@ pub struct Entry {
     pub stream: Stream,
     /// When the monitor read it.
     pub time: Time,
+    /// The labels and variables that `--log-opt labels=…` and `env=…` name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attrs: BTreeMap<String, String>,
 }
 
 /// How large the log may become.
@@ -73,11 +77,31 @@ impl Limits {
                 "max-file" => {
                     limits.files = value.parse().ok().filter(|n| *n > 0).ok_or_else(bad)?;
                 }
-                _ => return Err(bad().hint("known options: max-size, max-file")),
+                "labels" | "env" => {} // which attributes go with each line: `attributes`
+                _ => return Err(bad().hint("known options: max-size, max-file, labels, env")),
             }
         }
         Ok(limits)
     }
+}
+
+/// The attributes of each line: the labels and environment variables that `--log-opt labels=A,B`
+/// and `env=C` name, as far as the container has them.
+pub fn attributes(config: &Config, options: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let named = |option: &str| {
+        let names = options.get(option).map_or("", String::as_str).split(',');
+        names.map(String::from).collect::<Vec<_>>()
+    };
+    let label = |name: String| Some((name.clone(), config.labels.get(&name)?.clone()));
+    let variable = |name: String| {
+        let mut env = config.env.iter().filter_map(|e| e.split_once('='));
+        env.find(|(n, _)| *n == name)
+            .map(|(n, value)| (n.into(), value.into()))
+    };
+    let labels = named("labels").into_iter().filter_map(label);
+    labels
+        .chain(named("env").into_iter().filter_map(variable))
+        .collect()
 }
 
 /// The monitor's side.
@@ -85,6 +109,8 @@ impl Limits {
 pub struct Writer {
     path: PathBuf,
     limits: Limits,
+    /// What goes with each line.
+    pub attrs: BTreeMap<String, String>,
     file: OwnedFd,
     size: u64,
     pending: [Vec<u8>; 2],
@@ -97,6 +123,7 @@ impl Writer {
         let mut writer = Writer {
             path: path.to_path_buf(),
             limits,
+            attrs: BTreeMap::new(),
             file,
             size,
             pending: [Vec::new(), Vec::new()],
@@ -120,7 +147,7 @@ impl Writer {
                 _ if rest.len() >= LONGEST => boundary(rest, LONGEST),
                 _ => break,
             };
-            entry(&mut lines, &rest[..end], stream, time);
+            self.entry(&mut lines, &rest[..end], stream, time);
             rest = &rest[end..];
         }
         self.pending[stream as usize] = rest.to_vec();
@@ -138,10 +165,22 @@ impl Writer {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let pending = std::mem::take(&mut self.pending[stream as usize]);
             if !pending.is_empty() {
-                entry(&mut lines, &pending, stream, time);
+                self.entry(&mut lines, &pending, stream, time);
             }
         }
         self.put(&lines)
+    }
+
+    fn entry(&self, out: &mut Vec<u8>, text: &[u8], stream: Stream, time: Time) {
+        let entry = Entry {
+            log: String::from_utf8_lossy(text).into_owned(),
+            stream,
+            time,
+            attrs: self.attrs.clone(),
+        };
+        if serde_json::to_writer(&mut *out, &entry).is_ok() {
+            out.push(b'\n');
+        }
     }
 
     /// Appends whole lines, as many to each file as its limit lets (one at least).
@@ -214,17 +253,6 @@ fn boundary(text: &[u8], max: usize) -> usize {
         .rev()
         .find(|at| *at > 0 && text.get(*at).is_none_or(|b| b & 0xC0 != 0x80))
         .unwrap_or(max.min(text.len()))
-}
-
-fn entry(out: &mut Vec<u8>, text: &[u8], stream: Stream, time: Time) {
-    let entry = Entry {
-        log: String::from_utf8_lossy(text).into_owned(),
-        stream,
-        time,
-    };
-    if serde_json::to_writer(&mut *out, &entry).is_ok() {
-        out.push(b'\n');
-    }
 }
 
 fn rotated(path: &Path, n: u32) -> PathBuf {

@@ -33,6 +33,7 @@ pub mod start;
 pub mod state;
 pub mod store;
 pub mod time;
+mod volumes;
 
 pub use paths::Paths;
 pub use state::{Phase, Record, Status};

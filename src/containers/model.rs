@@ -176,6 +176,8 @@ api! {
         mode: Option<u32>,
         /// A bind without what is mounted below the source.
         non_recursive: bool,
+        /// A new volume does not begin with the image's content of its place.
+        no_copy: bool,
     }
 }
 

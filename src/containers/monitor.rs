@@ -21,7 +21,7 @@ use super::prepare::Prepared;
 use super::state::{self, Phase, Status};
 use super::store::Container;
 use super::time::Time;
-use super::{ending, reconcile, remove};
+use super::{config, ending, reconcile, remove};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::journal::{self, Event, Plan, Watch};
@@ -130,7 +130,9 @@ impl Monitor {
         let log = &self.container.record.host_config.log_config;
         if log.typ != "none" {
             let limits = Limits::parse(&log.config)?;
-            streams.log = Some(Writer::open(&self.container.log(), limits)?);
+            let mut writer = Writer::open(&self.container.log(), limits)?;
+            writer.attrs = super::log::attributes(config, &log.config);
+            streams.log = Some(writer);
         }
         let request = runtime::Request {
             id: self.container.id(),
@@ -206,6 +208,7 @@ impl Monitor {
                 break;
             }
             self.status.restart_count += 1;
+            config::volumes_are_filled(&mut self.spec);
             match self.launch(Plan::default(), &mut (), &journal::Options::default()) {
                 Ok(next) => (launched, streams) = next,
                 Err(error) => {

@@ -87,18 +87,6 @@ pub fn check(name: &str) -> Result<()> {
     ))
 }
 
-/// A field's name as a heading: `LocalVolumes` → `local volumes`.
-pub fn spaced(field: &str) -> String {
-    let mut text = String::new();
-    for (i, c) in field.chars().enumerate() {
-        if c.is_uppercase() && i > 0 {
-            text.push(' ');
-        }
-        text.extend(c.to_lowercase());
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,15 +3,15 @@
 //! What it does: reads what [`config::build`] needs (users out of the layers, devices, the
 //! namespaces of other containers, id maps for an ordinary user), and plans the engine's own steps:
 //! the overlay's directories, `hostname`, `hosts`, `resolv.conf`, config.json, missing sources of
-//! bind mounts. It changes nothing itself, so a dry run may call it.
+//! bind mounts (`volumes.rs`). It changes nothing itself, so a dry run may call it.
 //! Interface: [`prepare`], [`Prepared`]. Read next: `start.rs`.
 
 use super::actions::{MakeDirectory, WriteFile};
 use super::config::{self, Binding, Input, users};
-use super::flags;
 use super::image::Image;
 use super::state::{self, Phase};
 use super::store::{Container, Store};
+use super::{lifecycle, volumes};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Plan, Stage, Step};
@@ -43,7 +43,7 @@ pub fn prepare(
     let h = &record.host_config;
     enough_processors(h.nano_cpus)?;
     let mut plan = Plan::default();
-    let mut bindings = bindings(store, container, &mut plan)?;
+    let mut bindings = volumes::bindings(store, container, image, &mut plan)?;
     let mut devices = devices(container, host)?;
     if host.rootless {
         // In a user namespace nobody makes device nodes: the host's own are bound in.
@@ -52,6 +52,8 @@ pub fn prepare(
     let mut layers = vec![container.dir.join("upper")];
     layers.extend(image.lowers.iter().rev().cloned());
     let accounts = users::Accounts::read(&layers)?;
+    check_cpus(h.nano_cpus)?;
+    let names = names(store, container)?;
     let input = Input {
         record,
         host,
@@ -60,7 +62,7 @@ pub fn prepare(
         cgroups_path: cgroups_path(container, host),
         known_caps: known_caps(host),
         identity: users::resolve(&accounts, &record.config.user, &h.group_add)?,
-        joins: joins(store, container)?,
+        joins: joins(store, container, host.rootless)?,
         bindings,
         devices: devices.into_iter().map(|d| (d.device, d.access)).collect(),
         id_maps: id_maps(container, host)?,
@@ -68,11 +70,13 @@ pub fn prepare(
         host_name: read_trimmed("/proc/sys/kernel/hostname"),
         swap_limit: has_swap_limit(host),
         console,
+        names: names.dir.clone(),
+        shared_hostname: names.shared,
     };
     let built = config::build(&input)?;
     plan.warnings.extend(built.warnings);
     let spec = built.spec;
-    own_steps(container, &spec, &mut plan)?;
+    own_steps(container, &spec, names.dir == container.dir, &mut plan)?;
     Ok(Prepared { spec, plan })
 }
 
@@ -95,7 +99,12 @@ fn enough_processors(nano_cpus: i64) -> Result<()> {
 }
 
 /// The steps that put the container's own files in place.
-fn own_steps(container: &Container, spec: &oci::Spec, plan: &mut Plan) -> Result<()> {
+fn own_steps(
+    container: &Container,
+    spec: &oci::Spec,
+    own_names: bool,
+    plan: &mut Plan,
+) -> Result<()> {
     let stage = Stage::Containers;
     let dirs = [
         (
@@ -151,7 +160,7 @@ fn own_steps(container: &Container, spec: &oci::Spec, plan: &mut Plan) -> Result
         ),
         ("resolv.conf", resolv_conf(), "Where names are asked for."),
     ];
-    for (name, text, why) in files {
+    for (name, text, why) in files.into_iter().filter(|_| own_names) {
         let write = WriteFile {
             path: container.dir.join(name),
             text,
@@ -176,16 +185,21 @@ fn own_steps(container: &Container, spec: &oci::Spec, plan: &mut Plan) -> Result
 }
 
 fn hosts(container: &Container, hostname: &str) -> String {
+    let extra = container.record.host_config.extra_hosts.iter();
+    let extra = extra.filter_map(|entry| entry.split_once(':'));
+    let extra: String = extra
+        .map(|(name, address)| format!("{address}\t{name}\n"))
+        .collect();
+    if container.record.host_config.network_mode == "host" {
+        // In the host's network its names hold, its own among them.
+        return std::fs::read_to_string("/etc/hosts").unwrap_or_default() + &extra;
+    }
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\n\
          ff02::2\tip6-allrouters\n",
     );
-    for entry in &container.record.host_config.extra_hosts {
-        if let Some((name, address)) = entry.split_once(':') {
-            text += &format!("{address}\t{name}\n");
-        }
-    }
+    text += &extra;
     let names = match container.record.config.domainname.as_str() {
         "" => hostname.to_string(),
         domain => format!("{hostname}.{domain} {hostname}"),
@@ -206,99 +220,74 @@ fn read_trimmed(path: &str) -> String {
         .to_string()
 }
 
-/// Resolves `-v` and `--mount` to paths on this host, and plans the directories that are missing.
-fn bindings(store: &Store, container: &Container, plan: &mut Plan) -> Result<Vec<Binding>> {
-    let h = &container.record.host_config;
-    let mut list = Vec::new();
-    let mut make = |path: &Path, why: &'static str| {
-        if !path.exists() {
-            let make = MakeDirectory {
-                path: path.to_path_buf(),
-                mode: 0o755,
-                own: false,
-            };
-            plan.push(Step::parent(
-                Stage::Containers,
-                format!("make-{}", path.display()),
-                why,
-                make,
-            ));
-        }
-    };
-    let volume = |name: &str| store.paths().volumes().join(name).join("_data");
-    let anonymous = |at: &str| {
-        container
-            .dir
-            .join("volumes")
-            .join(at.trim_matches('/').replace('/', "-"))
-    };
-    for text in &h.binds {
-        let bind = flags::bind(text)?;
-        let source = match &bind.source {
-            Some(path) if path.starts_with('/') => {
-                let path = PathBuf::from(path);
-                make(
-                    &path,
-                    "The source of -v does not exist: docker's rule is to make it, a directory.",
-                );
-                path
-            }
-            Some(name) => {
-                let path = volume(name);
-                make(&path, "A named volume outlives its containers.");
-                path
-            }
-            None => {
-                let path = anonymous(&bind.destination);
-                make(&path, "A volume without a name belongs to its container.");
-                path
-            }
-        };
-        list.push(Binding {
-            source,
-            destination: bind.destination,
-            read_only: bind.read_only,
-            propagation: bind.propagation,
-            non_recursive: bind.non_recursive,
-        });
-    }
-    for m in h.mounts.iter().filter(|m| m.typ != "tmpfs") {
-        let source = match (m.typ.as_str(), m.source.as_str()) {
-            ("bind", source) => {
-                let path = PathBuf::from(source);
-                if !path.exists() {
-                    return Err(Error::kind(
-                        Kind::NotFound,
-                        format!("invalid mount config for type \"bind\": bind source path does not exist: {source}"),
-                    )
-                    .hint("make it first, or use -v, which makes a missing directory"));
-                }
-                path
-            }
-            (_, "") => {
-                let path = anonymous(&m.target);
-                make(&path, "A volume without a name belongs to its container.");
-                path
-            }
-            (_, name) => {
-                let path = volume(name);
-                make(&path, "A named volume outlives its containers.");
-                path
-            }
-        };
-        list.push(Binding {
-            source,
-            destination: m.target.clone(),
-            read_only: m.read_only,
-            propagation: m.propagation.clone(),
-            non_recursive: m.non_recursive,
-        });
-    }
-    Ok(list)
+/// Where a container's files with names lie, and its host name if it is another's.
+struct Names {
+    dir: PathBuf,
+    shared: Option<String>,
 }
 
-/// The namespaces of `container:NAME`, as files of that container's init.
-fn joins(store: &Store, container: &Container) -> Result<BTreeMap<&'static str, PathBuf>> {
+/// Who shares a network is known by one name in it: the files are those of the other.
+fn names(store: &Store, container: &Container) -> Result<Names> {
+    let Some(target) = container
+        .record
+        .host_config
+        .network_mode
+        .strip_prefix("container:")
+    else {
+        let dir = container.dir.clone();
+        return Ok(Names { dir, shared: None });
+    };
+    let other = store
+        .find(target)
+        .with_context(|| format!("cannot join the net namespace of container {target}"))?;
+    // As it was started, for it may share with a third one itself.
+    let spec = lifecycle::spec(&other)?;
+    let file = spec
+        .mounts
+        .iter()
+        .find(|m| m.destination == Path::new("/etc/hostname"));
+    let dir = file.and_then(|m| m.source.as_ref()?.parent().map(Path::to_path_buf));
+    Ok(Names {
+        dir: dir.unwrap_or_else(|| other.dir.clone()),
+        shared: Some(spec.hostname.unwrap_or_default()).filter(|name| !name.is_empty()),
+    })
+}
+
+/// More CPUs than there are is a slip of the pen, and docker says so.
+fn check_cpus(nano_cpus: i64) -> Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").context("cannot count the CPUs")?;
+    let there = cpus_allowed(&status);
+    if nano_cpus == 0 || (10_000_000..=there * 1_000_000_000).contains(&nano_cpus) {
+        return Ok(());
+    }
+    Err(Error::kind(
+        Kind::Usage,
+        format!(
+            "range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+        ),
+    ))
+}
+
+/// The CPUs that a process may run on, by its `status`: `Cpus_allowed: ff,ffffffff` is a mask.
+fn cpus_allowed(status: &str) -> i64 {
+    let mask = status
+        .lines()
+        .find_map(|l| l.strip_prefix("Cpus_allowed:"))
+        .unwrap_or("");
+    mask.chars()
+        .filter_map(|c| c.to_digit(16))
+        .map(|d| i64::from(d.count_ones()))
+        .sum()
+}
+
+/// The namespaces of `container:NAME`, as files of that container's init. With an IPC namespace
+/// comes the mount namespace that holds its shared memory; an ordinary user's are reached through
+/// the user namespace that owns them.
+fn joins(
+    store: &Store,
+    container: &Container,
+    rootless: bool,
+) -> Result<BTreeMap<&'static str, PathBuf>> {
     let h = &container.record.host_config;
     let mut joins = BTreeMap::new();
     for (name, mode) in [
@@ -315,10 +304,25 @@ fn joins(store: &Store, container: &Container) -> Result<BTreeMap<&'static str, 
         if status.phase != Phase::Running {
             other.must_run(&status).with_context(what)?;
         }
-        joins.insert(
-            name,
-            PathBuf::from(format!("/proc/{}/ns/{name}", status.pid)),
-        );
+        let file = |name: &str| PathBuf::from(format!("/proc/{}/ns/{name}", status.pid));
+        joins.insert(name, file(name));
+        if name == "ipc" && other.record.host_config.ipc_mode != "none" {
+            joins.insert("mnt", file("mnt"));
+        }
+        if rootless {
+            let owner = std::fs::read_link(file("user")).ok();
+            let first = joins.entry("user").or_insert_with(|| file("user"));
+            if std::fs::read_link(&*first).ok() != owner {
+                return Err(
+                    Error::kind(Kind::Unsupported, "its user namespace is another one")
+                        .hint(
+                            "an ordinary user's container can only join containers that share one",
+                        )
+                        .topic("user-namespaces"),
+                )
+                .with_context(what);
+            }
+        }
     }
     Ok(joins)
 }
@@ -338,6 +342,7 @@ impl Found {
             read_only: false,
             propagation: "rprivate".into(),
             non_recursive: true,
+            copy_up: false,
         }
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! What it does: finds them by their cgroup, or (where an ordinary user's container has none) by
 //! the pid namespace of its first process, and reads what `ps` would show.
-//! What it implements: proc_pid_stat(5), proc_pid_status(5) (`NSpid`). Interface: [`of`],
-//! [`Process`]. Read next: [`crate::inspect`].
+//! What it implements: proc_pid_stat(5), proc_pid_status(5) (`NSpid`); docker's `top` with options
+//! of the host's ps. Interface: [`of`], [`by_ps`], [`Process`]. Read next: [`crate::inspect`].
 
 use super::lifecycle;
 use super::state::Status;
 use super::store::Container;
-use crate::error::Result;
+use crate::error::{Context, Error, Kind, Result};
 use crate::host::process;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -45,6 +45,42 @@ pub fn of(container: &Container, status: &Status) -> Result<Vec<Process>> {
     };
     // One that ends while we read is left out.
     Ok(pids.into_iter().filter_map(read).collect())
+}
+
+/// What the host's `ps OPTIONS` says about these processes, its heading first. Errors: there is no
+/// ps, it refuses the options, or they leave the column PID out.
+pub fn by_ps(list: &[Process], options: &[String]) -> Result<String> {
+    let out = std::process::Command::new("ps").args(options).output();
+    let out = out
+        .context("cannot run the host's ps")
+        .map_err(|e| e.hint("without options, `glassbox top` needs no ps"))?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr).trim().to_string();
+        return Err(Error::kind(
+            Kind::Usage,
+            format!("ps refused its options: {said}"),
+        ));
+    }
+    of_ps(list, &String::from_utf8_lossy(&out.stdout))
+}
+
+fn of_ps(list: &[Process], text: &str) -> Result<String> {
+    let mut lines = text.lines();
+    let heading = lines.next().unwrap_or_default();
+    let column = heading.split_whitespace().position(|name| name == "PID");
+    let column = column.ok_or_else(|| {
+        Error::kind(Kind::Usage, "couldn't find the PID field in ps output")
+            .hint("name pid among the columns, as in -o pid,comm")
+    })?;
+    let ours = |line: &&str| {
+        let pid = line
+            .split_whitespace()
+            .nth(column)
+            .and_then(|p| p.parse().ok());
+        pid.is_some_and(|pid: i32| list.iter().any(|p| p.pid == pid))
+    };
+    let kept: Vec<&str> = std::iter::once(heading).chain(lines.filter(ours)).collect();
+    Ok(kept.join("\n"))
 }
 
 fn in_pid_namespace(of: i32) -> BTreeSet<i32> {
@@ -95,6 +131,18 @@ fn read(pid: i32) -> Option<Process> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn lines_of_ps_are_chosen_by_their_pid() {
+        let list = [super::read(std::process::id() as i32).unwrap()];
+        let own = list[0].pid;
+        let text = format!("UID    PID CMD\n  0      0 x {own}\n  7 {own} y z\n");
+        assert_eq!(
+            super::of_ps(&list, &text).unwrap(),
+            format!("UID    PID CMD\n  7 {own} y z")
+        );
+        assert!(super::of_ps(&list, "CMD\nx\n").is_err());
+    }
+
     #[test]
     fn this_process_is_read() {
         let p = super::read(std::process::id() as i32).unwrap();

@@ -110,6 +110,8 @@ fn cloned_pid(container: &Container) -> Option<i32> {
 fn save_output(container: &Container, pid: i32) -> Result<()> {
     let limits = Limits::parse(&container.record.host_config.log_config.config)?;
     let mut log = Writer::open(&container.log(), limits)?;
+    let options = &container.record.host_config.log_config.config;
+    log.attrs = super::log::attributes(&container.record.config, options);
     for (fd, stream) in [(1, Stream::Stdout), (2, Stream::Stderr)] {
         let path = format!("/proc/{pid}/fd/{fd}");
         let is_pipe =

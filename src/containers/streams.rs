@@ -263,9 +263,12 @@ impl Streams {
                 .iter()
                 .map(|_| ready.next().unwrap_or_default())
                 .collect();
-            for (i, state) in states.iter().enumerate().rev() {
-                if (state.readable || state.hangup) && !self.pass_output(i, clients) {
-                    self.outputs.remove(i);
+            // Stdout before stderr: what was printed before the error stands before it.
+            let mut i = 0;
+            for state in states {
+                match (state.readable || state.hangup) && !self.pass_output(i, clients) {
+                    true => drop(self.outputs.remove(i)),
+                    false => i += 1,
                 }
             }
         }

@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::mount::MOUNT_ATTRS;
+use std::path::PathBuf;
 
 /// What the options of one mount mean.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,8 +28,11 @@ pub struct MountOptions {
     pub propagation: u64,
     /// Whether the propagation is for all mounts below as well (`rprivate`, …).
     pub propagation_below: bool,
-    /// `tmpcopyup`: a tmpfs starts with what lay at its place.
+    /// `tmpcopyup` for a tmpfs, `copyup` for a bind (our own word): what is mounted starts with
+    /// what lies at its place, if it is empty.
     pub copy_up: bool,
+    /// `mntns=FILE` (our own word): the source of a bind is a path in that mount namespace.
+    pub namespace: Option<PathBuf>,
     /// `idmap` (false) or `ridmap` (true): the bind mount gets an id map.
     pub idmap: Option<bool>,
     /// The rest, in order: options of the file system.
@@ -84,7 +88,7 @@ impl MountOptions {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "defaults" | "" => {}
-            "tmpcopyup" => self.copy_up = true,
+            "tmpcopyup" | "copyup" => self.copy_up = true,
             "idmap" => self.idmap = Some(false),
             "ridmap" => self.idmap = Some(true),
             "remount" => {
@@ -93,7 +97,10 @@ impl MountOptions {
                     "the mount option \"remount\" has no meaning in config.json",
                 ));
             }
-            _ => self.add_flag(option),
+            _ => match option.strip_prefix("mntns=") {
+                Some(file) => self.namespace = Some(file.into()),
+                None => self.add_flag(option),
+            },
         }
         Ok(())
     }

@@ -177,6 +177,20 @@ impl<'a> Builder<'a> {
                 Channel,
             );
         }
+        // An ordinary user may make and enter namespaces only where it is root: in the user
+        // namespace of the container whose others it joins. So init is born there.
+        if let Some(path) = self
+            .joins(NamespaceType::User)
+            .filter(|_| self.host.rootless)
+        {
+            let join = joining(NamespaceType::User, path);
+            self.parent(
+                Stage::Namespaces,
+                "join-user",
+                "The user namespace comes first: it owns the others.",
+                join,
+            );
+        }
         // A pid namespace is only ever entered by children, so the parent joins it before the
         // split; all others init joins itself.
         if let Some(path) = self.joins(NamespaceType::Pid) {
@@ -216,7 +230,10 @@ impl<'a> Builder<'a> {
     }
 
     fn identity(&mut self) {
-        if let Some(path) = self.joins(NamespaceType::User) {
+        if let Some(path) = self
+            .joins(NamespaceType::User)
+            .filter(|_| !self.host.rootless)
+        {
             let join = joining(NamespaceType::User, path);
             self.init(
                 Stage::Namespaces,

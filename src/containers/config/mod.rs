@@ -15,7 +15,7 @@ mod privileges;
 mod resources;
 pub mod users;
 
-pub use mounts::Binding;
+pub use mounts::{Binding, volumes_are_filled};
 pub use privileges::parse_security_opts;
 
 use super::flags::set_env;
@@ -66,6 +66,10 @@ pub struct Input<'a> {
     pub swap_limit: bool,
     /// Rows and columns of the terminal at the start.
     pub console: Option<(u16, u16)>,
+    /// Where its `hostname`, `hosts` and `resolv.conf` lie.
+    pub names: PathBuf,
+    /// The host name of the container whose network it shares.
+    pub shared_hostname: Option<String>,
 }
 
 /// The document, and what the user should know although nothing is wrong.
@@ -137,27 +141,24 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
     let namespaces = namespaces(input)?;
     let own = |t: NamespaceType| namespaces.iter().any(|n| n.typ == t && n.path.is_none());
     let has = |t: NamespaceType| namespaces.iter().any(|n| n.typ == t);
-    let hostname = has(NamespaceType::Uts).then(|| match config.hostname.as_str() {
-        "" if !has(NamespaceType::Network) => input.host_name.clone(),
-        "" => super::names::short(&input.record.id).to_string(),
-        name => name.to_string(),
-    });
+    let hostname =
+        has(NamespaceType::Uts).then(
+            || match (config.hostname.as_str(), &input.shared_hostname) {
+                (_, Some(shared)) => shared.clone(),
+                ("", _) if !has(NamespaceType::Network) => input.host_name.clone(),
+                ("", _) => super::names::short(&input.record.id).to_string(),
+                (name, _) => name.to_string(),
+            },
+        );
     let security = parse_security_opts(&host_config.security_opt)?;
     let unmasked = host_config.privileged || security.systempaths_unconfined;
     let process = process(input, hostname.as_deref(), &security, &mut warnings)?;
-    let cwd_mounts = mounts::all(input, &own)?;
+    let cwd_mounts = mounts::all(input)?;
+    let maps = input.id_maps.as_ref(); // they hold in a user namespace that is joined, too
     let linux = oci::Linux {
         sysctl: sysctls(input, own(NamespaceType::Network), &mut warnings),
-        uid_mappings: input
-            .id_maps
-            .as_ref()
-            .map(|m| m.0.clone())
-            .unwrap_or_default(),
-        gid_mappings: input
-            .id_maps
-            .as_ref()
-            .map(|m| m.1.clone())
-            .unwrap_or_default(),
+        uid_mappings: maps.map(|m| m.0.clone()).unwrap_or_default(),
+        gid_mappings: maps.map(|m| m.1.clone()).unwrap_or_default(),
         resources: Some(resources::resources(input, &mut warnings)?),
         cgroups_path: input.cgroups_path.clone(),
         devices: input.devices.iter().map(|(d, _)| d.clone()).collect(),
@@ -201,7 +202,7 @@ fn namespaces(input: &Input<'_>) -> Result<Vec<oci::Namespace>> {
     let mut add = |typ: NamespaceType, flag: &str, name: &'static str, mode: &str| -> Result<()> {
         match mode {
             "host" => {}
-            mode if mode.starts_with("container:") => {
+            mode if mode.starts_with("container:") && name != "uts" => {
                 let path = input.joins.get(name).cloned().ok_or_else(|| {
                     Error::new(format!("the {name} namespace of {mode:?} is not known"))
                 })?;
@@ -247,7 +248,12 @@ fn namespaces(input: &Input<'_>) -> Result<Vec<oci::Namespace>> {
         }
     }
     if input.id_maps.is_some() {
-        list.push(namespace(NamespaceType::User, None));
+        // Namespaces belong to the user namespace that they were made in: who shares one of an
+        // ordinary user's container lives in its user namespace.
+        list.push(namespace(
+            NamespaceType::User,
+            input.joins.get("user").cloned(),
+        ));
     }
     if h.init
         && list

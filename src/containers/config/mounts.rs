@@ -2,12 +2,11 @@
 //!
 //! What it implements: docker's default mounts; runtime-spec "Mounts" (applied in order, so a
 //! parent stands before what is mounted below it); overlayfs's options.
-//! Interface: [`all`], [`Binding`]. Read next: `resources.rs`.
+//! Interface: [`all`], [`Binding`], [`volumes_are_filled`]. Read next: `resources.rs`.
 
 use super::Input;
 use crate::error::{Error, Kind, Result};
 use crate::spec::runtime as oci;
-use crate::spec::runtime::NamespaceType;
 use std::path::{Path, PathBuf};
 
 /// A mount of the user's, its source resolved to a path on this host.
@@ -23,16 +22,20 @@ pub struct Binding {
     pub propagation: String,
     /// Without what is mounted below the source.
     pub non_recursive: bool,
+    /// A new volume: it begins with the image's content of its place.
+    pub copy_up: bool,
 }
 
+/// The runtime's option for a mount that begins with the image's content of its place.
+const COPY_UP: &str = "copyup";
 /// Size of /dev/shm when none is asked for.
 const SHM: i64 = 64 << 20;
 
-/// Every mount in order. `own` says whether a namespace is new.
-pub fn all(input: &Input<'_>, own: &dyn Fn(NamespaceType) -> bool) -> Result<Vec<oci::Mount>> {
+/// Every mount in order.
+pub fn all(input: &Input<'_>) -> Result<Vec<oci::Mount>> {
     let h = &input.record.host_config;
     let mut list = vec![root(input)];
-    list.push(match own(NamespaceType::Pid) || input.id_maps.is_none() {
+    list.push(match h.pid_mode != "host" || input.id_maps.is_none() {
         true => mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         // Only the owner of a pid namespace may mount its proc; a copy of the host's works.
         false => mount(
@@ -91,14 +94,19 @@ pub fn all(input: &Input<'_>, own: &dyn Fn(NamespaceType) -> bool) -> Result<Vec
                 "mqueue",
                 &["nosuid", "noexec", "nodev"],
             ));
-            if mode != "none" {
+            if let Some(namespace) = input.joins.get("mnt") {
+                // The memory that processes of one IPC namespace share by name is shared as well.
+                let place = format!("mntns={}", namespace.display());
+                let options = ["rbind", "nosuid", "noexec", "nodev", place.as_str()];
+                list.push(mount("/dev/shm", "bind", "/dev/shm", &options));
+            } else if mode != "none" {
                 let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
                 list.push(mount("/dev/shm", "tmpfs", "shm", &options));
             }
         }
     }
     for name in ["resolv.conf", "hostname", "hosts"] {
-        let source = input.dir.join(name);
+        let source = input.names.join(name);
         let destination = format!("/etc/{name}");
         list.push(bind(&source, &destination, &["rbind", "rprivate"]));
     }
@@ -107,8 +115,22 @@ pub fn all(input: &Input<'_>, own: &dyn Fn(NamespaceType) -> bool) -> Result<Vec
     list.retain(|m| {
         m.destination == Path::new("/") || users.iter().all(|u| u.destination != m.destination)
     });
-    list.extend(users);
+    for user in users {
+        // A parent stands before what is mounted below it: /etc before /etc/hosts. Not if places
+        // for them could not be made in it.
+        let read_only = user.options.iter().any(|o| o == "ro");
+        let below = |m: &oci::Mount| !read_only && m.destination.starts_with(&user.destination);
+        let at = list.iter().position(below).unwrap_or(list.len());
+        list.insert(at, user);
+    }
     Ok(list)
+}
+
+/// For a start after the first: a volume that was emptied stays empty.
+pub fn volumes_are_filled(spec: &mut oci::Spec) {
+    for mount in &mut spec.mounts {
+        mount.options.retain(|option| option != COPY_UP);
+    }
 }
 
 /// Shared or slave binds need a root that lets such events in.
@@ -136,11 +158,11 @@ fn users(input: &Input<'_>) -> Result<Vec<oci::Mount>> {
         } else {
             &b.propagation
         };
-        list.push(bind(
-            &b.source,
-            &b.destination,
-            &[recursive, access, propagation],
-        ));
+        let mut options = vec![recursive, access, propagation];
+        if b.copy_up {
+            options.push(COPY_UP);
+        }
+        list.push(bind(&b.source, &b.destination, &options));
     }
     for (destination, options) in &h.tmpfs {
         let mut all: Vec<&str> = vec!["nosuid", "nodev", "noexec"];

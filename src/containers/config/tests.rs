@@ -53,6 +53,8 @@ fn with(
         host_name: "host".into(),
         swap_limit: true,
         console: None,
+        names: "/c".into(),
+        shared_hostname: None,
     };
     change(&mut input);
     build(&input)
@@ -328,6 +330,7 @@ fn mounts_of_the_user() {
     };
     let b = with(plain(), h.clone(), |i| {
         i.bindings.push(Binding {
+            copy_up: false,
             source: "/srv".into(),
             destination: "/tmp".into(),
             read_only: true,

@@ -1,0 +1,75 @@
+//! What lies in the image at a mount's place, copied into what is mounted there.
+//!
+//! What it does: a new volume begins with the image's content of the directory that it is mounted
+//! on, and so does a tmpfs with `tmpcopyup`. The copy is written as a layer and applied, so it has
+//! everything that a layer has: owners, modes, times, links, attributes, and those of the
+//! directory itself.
+//!
+//! Who runs here: init, before the mount is attached: what it covers can still be seen, and owners
+//! are those that the container knows.
+//!
+//! Interface: [`copy_up`]. Read next: [`crate::layers`].
+
+use super::mount::open_in_root;
+use crate::error::{Context, Result};
+use crate::layers::{apply, create};
+use crate::sys;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Seek, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+/// So many files have a record of each call; the calls of more would crowd the rest out of it.
+const RECORDED: usize = 200;
+
+/// Copies the directory `place` of the root into `mount`. Nothing to do when there is no such
+/// directory, or when the mount has content of its own. Errors: the disk is full, a file cannot
+/// be read.
+pub fn copy_up(root: BorrowedFd<'_>, place: &Path, mount: BorrowedFd<'_>) -> Result<()> {
+    let what = || format!("cannot copy the image's {} into it", place.display());
+    let by_descriptor = |fd: i32| PathBuf::from(format!("/proc/self/fd/{fd}"));
+    let Ok(place) = open_in_root(root, place, libc::O_RDONLY | libc::O_DIRECTORY) else {
+        return Ok(());
+    };
+    let (from, to) = (
+        by_descriptor(place.as_raw_fd()),
+        by_descriptor(mount.as_raw_fd()),
+    );
+    let mut content = std::fs::read_dir(&to).with_context(what)?;
+    if content.any(|entry| entry.is_ok_and(|e| e.file_name() != "lost+found")) {
+        return Ok(());
+    }
+    // Nameless, and beside the result: not in memory, which the container's limit counts.
+    let spool = sys::fs::open(&to, libc::O_TMPFILE | libc::O_RDWR, 0o600).with_context(what)?;
+    let mut spool = File::from(spool);
+    let mut out = BufWriter::new(&mut spool);
+    create::create(&from, apply::Target::Plain, &mut out).with_context(what)?;
+    out.flush().with_context(what)?;
+    drop(out);
+    spool.rewind().with_context(what)?;
+    let recorder = sys::record::current();
+    if count(&from) > RECORDED {
+        sys::record::install(None);
+    }
+    let applied = apply::apply(BufReader::new(spool), &to, apply::Target::Plain);
+    sys::record::install(recorder);
+    applied.map(drop).with_context(what)
+}
+
+/// The number of files below `directory`, counted no further than is of interest.
+fn count(directory: &Path) -> usize {
+    let mut waiting = vec![directory.to_path_buf()];
+    let mut number = 0;
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            number += 1;
+            if number > RECORDED {
+                return number;
+            }
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    number
+}
