@@ -335,9 +335,9 @@ fn what_is_set_is_shown() {
     let name = place.at("g");
     let mut flags = Vec::new();
     let mut expected = Vec::new();
-    if place.layout.of("memory").is_some() {
+    let memory = place.layout.of("memory");
+    if memory.is_some() {
         flags.extend(["--memory-low", "1M"]);
-        expected.push(("memory.low", "1048576"));
     }
     if place.layout.of("cpu").is_some() {
         flags.extend(["--cpu-weight", "50"]);
@@ -365,6 +365,18 @@ fn what_is_set_is_shown() {
         assert_eq!(w["set_by"], name.as_str(), "not the usual weight: {w}");
     }
     let list = run(["cgroup", "ls", &name]).success();
+    if let Some(tree) = memory {
+        let low = limit(&stat, "memory.low");
+        assert_eq!(low["own"], "1048576", "{low}");
+        // On v2 the group above, which protects nothing, has nothing to give.
+        let (effective, set_by) = match tree.v2 {
+            true => ("0", place.path.as_str()),
+            false => ("1048576", name.as_str()),
+        };
+        assert_eq!(low["effective"], effective, "{low}");
+        assert_eq!(low["set_by"], set_by, "{low}");
+        list.out_has("memory.low=1 MiB");
+    }
     for (what, _) in &expected {
         list.out_has(what.split(' ').next().expect("a word"));
     }

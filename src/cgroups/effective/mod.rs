@@ -127,7 +127,8 @@ fn protections(dir: &GroupDir) -> Vec<Effective> {
     }
     let one = |file| {
         let limit = strictest(dir, file, Order::Number, |d| read(d, file))?;
-        let nothing = limit.effective == "0";
+        // Nothing asked for and nothing given; asked for in vain, it is said who has none to give.
+        let nothing = limit.effective == "0" && limit.own.as_deref().is_none_or(|v| v == "0");
         Some(Effective {
             set_by: limit.set_by.filter(|_| !nothing),
             ..limit
@@ -389,8 +390,10 @@ mod tests {
             (low.effective.as_str(), low.set_by.as_deref()),
             ("1048576", Some("/a"))
         );
-        assert!(
-            !find(&limits, "memory.min").is_limited(),
+        let min = find(&limits, "memory.min");
+        assert_eq!(
+            (min.effective.as_str(), min.set_by.as_deref()),
+            ("0", Some("/a")),
             "the group above has none to give"
         );
         assert_eq!(find(&limits, "cpu.weight").set_by.as_deref(), Some("/a/b"));
