@@ -286,10 +286,100 @@ fn what_cannot_be_limited_is_said_and_leaves_nothing() {
         );
         fails(&["--file", "memory.oom.group=1"], &["v2 only"]);
     }
+    fails(
+        &["--file", "nosuch=1"],
+        &["no name of a cgroup file", "CONTROLLER.FILE"],
+    );
+    if place.layout.of("hugetlb").is_some() {
+        fails(
+            &["--hugetlb", "3MB=3M"],
+            &["ENOENT", "the sizes of huge pages here are"],
+        );
+    }
     run(["cgroup", "create", "a/../b"]).fails(125, &["no path of a cgroup"]);
     run(["cgroup", "stat", &name]).fails(125, &["there is no cgroup"]);
     run(["cgroup", "create", &name]).success();
     run(["cgroup", "create", &name]).fails(125, &["exists already", "EEXIST"]);
+}
+
+/// SIGCONT does no harm, should the refusal ever be missing.
+#[test]
+fn the_root_group_is_left_alone() {
+    for args in [
+        &["rm", "/"][..],
+        &["rm", "-r", "/"],
+        &["kill", "-s", "CONT", "/"],
+    ] {
+        run([&["cgroup"], args].concat()).fails(125, &["will not", "the root group"]);
+    }
+}
+
+/// `MAJOR:MINOR` of a whole disk of this host.
+fn a_disk() -> Option<String> {
+    let entries = std::fs::read_dir("/sys/block").ok()?;
+    let disk = entries.flatten().find(|e| {
+        let name = e.file_name().to_string_lossy().into_owned();
+        ["vd", "sd", "nvme", "xvd"]
+            .iter()
+            .any(|kind| name.starts_with(kind))
+    })?;
+    let numbers = std::fs::read_to_string(disk.path().join("dev")).ok()?;
+    Some(numbers.trim().to_string())
+}
+
+#[test]
+fn what_is_set_is_shown() {
+    let Some(place) = Place::new("shown") else {
+        return;
+    };
+    let name = place.at("g");
+    let mut flags = Vec::new();
+    let mut expected = Vec::new();
+    let memory = place.layout.of("memory");
+    if memory.is_some() {
+        flags.extend(["--memory-low", "1M"]);
+    }
+    if place.layout.of("cpu").is_some() {
+        flags.extend(["--cpu-weight", "50"]);
+    }
+    let device = a_disk();
+    let io = device
+        .as_ref()
+        .map(|d| (format!("{d}:riops=100000"), format!("io.max {d} riops")));
+    let has_io = place.layout.of("io").or(place.layout.of("blkio")).is_some();
+    if let Some((limit, what)) = io.as_ref().filter(|_| has_io) {
+        flags.extend(["--io-max", limit]);
+        expected.push((what, "100000"));
+    }
+    run(["cgroup", "create", &name].iter().chain(&flags)).success();
+    let stat = place.stat(&name);
+    for (what, value) in &expected {
+        let limit = limit(&stat, what);
+        assert_eq!(limit["effective"], *value, "{limit}");
+        assert_eq!(limit["set_by"], name.as_str(), "{limit}");
+    }
+    let weight = stat["limits"].as_array().expect("limits").iter();
+    for w in
+        weight.filter(|l| ["cpu.weight", "cpu.shares"].contains(&l["what"].as_str().unwrap_or("")))
+    {
+        assert_eq!(w["set_by"], name.as_str(), "not the usual weight: {w}");
+    }
+    let list = run(["cgroup", "ls", &name]).success();
+    if let Some(tree) = memory {
+        let low = limit(&stat, "memory.low");
+        assert_eq!(low["own"], "1048576", "{low}");
+        // On v2 the group above, which protects nothing, has nothing to give.
+        let (effective, set_by) = match tree.v2 {
+            true => ("0", place.path.as_str()),
+            false => ("1048576", name.as_str()),
+        };
+        assert_eq!(low["effective"], effective, "{low}");
+        assert_eq!(low["set_by"], set_by, "{low}");
+        list.out_has("memory.low=1 MiB");
+    }
+    for (what, _) in &expected {
+        list.out_has(what.split(' ').next().expect("a word"));
+    }
 }
 
 #[test]

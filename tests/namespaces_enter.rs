@@ -97,6 +97,50 @@ fn a_namespace_file_is_a_target_too() {
 }
 
 #[test]
+fn nothing_is_born_in_a_pid_namespace_without_its_init() {
+    needs!("root");
+    let root = TempRoot::new("dead-init");
+    let file = root.path().join("pid");
+    let file = file.to_str().expect("utf-8");
+    let held = Held::new(&["--pid"]);
+    run(["ns", "pin", "--type", "pid", &held.pid.to_string(), file]).success();
+    drop(held);
+    run(["ns", "enter", file, "--", "true"]).fails(
+        125,
+        &[
+            "cannot create a process",
+            "ENOMEM",
+            "no PID 1 any more",
+            "pid-namespaces",
+        ],
+    );
+    run(["ns", "unpin", file]).success();
+}
+
+#[test]
+fn a_value_that_is_refused_says_what_is_accepted() {
+    for (args, parts) in [
+        (
+            &["run", "--propagation", "bad"][..],
+            &["--propagation", "slave"][..],
+        ),
+        (
+            &["run", "--map-user", "foo"],
+            &["--map-user", "INSIDE:OUTSIDE:COUNT"],
+        ),
+        (
+            &["run", "--boottime", "abc"],
+            &["--boottime", "write seconds"],
+        ),
+        (&["ls", "--type", "foo"], &["--type", "the eight kinds"]),
+    ] {
+        run([&["ns"], args].concat()).fails(125, parts);
+    }
+    let file = format!("/tmp/glassbox-test-no-dir-{}/file", std::process::id());
+    run(["ns", "pin", "/proc/self/ns/uts", &file]).fails(125, &["ENOENT", "mkdir -p"]);
+}
+
+#[test]
 fn a_container_is_a_target_by_name_and_by_id() {
     needs!("root");
     let root = TempRoot::new("container");

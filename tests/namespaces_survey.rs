@@ -159,8 +159,39 @@ fn threads_and_sockets_keep_namespaces() {
     assert_eq!(listed(uts), None);
     let n = listed(net).expect("a socket is of it");
     assert_eq!(kept_by(&n), ["socket"], "{n}");
+    assert_eq!(n["owner"], id_of(&host("user")), "a socket tells: {n}");
     drop(socket);
     until("the socket's namespace ends", || listed(net).is_none());
+}
+
+#[test]
+fn a_thread_chooses_for_its_children_alone() {
+    needs!("root");
+    let (to_test, from_thread) = std::sync::mpsc::channel();
+    let (finish, told) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        glassbox::sys::namespace::unshare(0x80 /* CLONE_NEWTIME */).expect("unshare");
+        let link = std::fs::read_link("/proc/thread-self/ns/time_for_children").expect("link");
+        to_test
+            .send(id_of(&link.to_string_lossy()))
+            .expect("the test listens");
+        let _ = told.recv();
+    });
+    let id = from_thread.recv().expect("the thread speaks");
+    let n = listed(id).expect("only the thread's children would be in it");
+    assert_eq!(kept_by(&n), ["for-children"], "{n}");
+    finish.send(()).expect("the thread waits");
+    thread.join().expect("no panic");
+    assert_eq!(listed(id), None);
+}
+
+#[test]
+fn a_template_draws_the_lines() {
+    let own = id_of(&host("uts"));
+    let template = "{{.type}} {{.id}} {{.ours}}";
+    let lines = run(["ns", "ls", "--type", "uts", "--format", template]).success();
+    lines.out_has(&format!("uts {own} true\n"));
+    run(["ns", "ls", "--format", "{{.nosuch}}"]).fails(125, &["there is no field nosuch"]);
 }
 
 #[test]
@@ -420,7 +451,8 @@ fn an_ordinary_user_sees_its_own_and_is_told_what_is_missing() {
         output.out_has(&held.namespace_id(kind).to_string());
     }
     if common::is_root() {
-        output.err_has("the namespaces of processes could not be read: EACCES");
+        output.err_has("the namespaces of a process could not be read");
+        output.err_has("times: EACCES");
     }
     assert!(Path::new("/proc/self").exists());
 }

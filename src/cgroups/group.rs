@@ -65,7 +65,7 @@ impl CgroupPath {
     }
     /// A group below this one. Errors: as [`CgroupPath::parse`].
     pub fn join(&self, name: &str) -> Result<CgroupPath> {
-        CgroupPath::parse(&format!("{}/{name}", self.0))
+        CgroupPath::parse(&format!("{}/{name}", self.0.trim_end_matches('/')))
     }
     /// The path as text.
     pub fn as_str(&self) -> &str {
@@ -196,9 +196,11 @@ impl Group {
     /// is no such process.
     pub fn of_pid(layout: &CgroupLayout, pid: i32) -> Result<Group> {
         let file = format!("/proc/{pid}/cgroup");
-        let text = std::fs::read_to_string(&file).map_err(|e| {
-            Error::kind(Kind::NotFound, format!("there is no process {pid}"))
-                .context(format!("cannot read {file}: {e}"))
+        let text = std::fs::read_to_string(&file).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::kind(Kind::NotFound, format!("there is no process {pid}"))
+            }
+            _ => Error::new(format!("cannot read {file}")).caused_by(e),
         })?;
         let memberships = parse_proc_cgroup(&text);
         let mut group = Self::build(layout, |h| {
@@ -328,22 +330,24 @@ impl Group {
 
 /// How an ordinary user gets a group to work in.
 pub fn how_to_delegate(kind: LayoutKind, dir: Option<&GroupDir>) -> String {
-    let chown = dir.map_or_else(String::new, |d| {
-        let place = d.missing.first().unwrap_or(&d.dir);
+    let own = |place: &Path| {
         format!(
             "as root: mkdir -p {0} && chown -R USER {0}",
             place.display()
         )
-    });
+    };
     match kind {
         LayoutKind::Unified => format!(
             "run inside a delegated group: systemd-run --user --scope -p Delegate=yes -- glassbox …; \
-             without systemd, {chown}"
+             without systemd, {}",
+            dir.map_or_else(String::new, |d| own(d.missing.first().unwrap_or(&d.dir)))
         ),
         _ => format!(
             "cgroup v1 trees cannot be delegated safely by systemd; boot with \
              systemd.unified_cgroup_hierarchy=1 (cgroup v2) and use systemd-run --user --scope \
-             -p Delegate=yes -- glassbox …; or, {chown}"
+             -p Delegate=yes -- glassbox …; or, in the tree of each controller that is wanted, {}, \
+             and name the groups below it: /mine/NAME",
+            dir.map_or_else(String::new, |d| own(&d.mount.join("mine")))
         ),
     }
 }

@@ -177,7 +177,9 @@ fn not_written(group: &Group, what: &str, e: sys::SysError) -> Error {
 }
 
 /// Sends a signal to every process of the group and of the groups below. Returns how many got it.
+/// Errors: the root group, whose processes are all of the host's.
 pub fn signal(group: &Group, signal: i32) -> Result<usize> {
+    require_not_root(group, "signal")?;
     let mut sent = 0;
     for pid in all_pids(group) {
         sent += usize::from(signal_pid(pid, signal)?);
@@ -357,7 +359,8 @@ pub fn prune(group: &Group, above: &str) {
     }
 }
 
-fn require_not_root(group: &Group, what: &str) -> Result<()> {
+/// Errors: the group is the root of one of its trees, whose processes are all of the host's.
+pub fn require_not_root(group: &Group, what: &str) -> Result<()> {
     match group.dirs.iter().find(|d| d.dir == d.mount) {
         Some(d) => Err(Error::kind(
             Kind::Usage,
@@ -365,7 +368,8 @@ fn require_not_root(group: &Group, what: &str) -> Result<()> {
                 "will not {what} the root group of the tree at {}",
                 d.mount.display()
             ),
-        )),
+        )
+        .hint("`glassbox cgroup ls` lists the groups; each below it can be named")),
         None => Ok(()),
     }
 }

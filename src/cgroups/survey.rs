@@ -4,6 +4,7 @@
 //! read as one.
 //! Interface: [`survey`], [`Node`]. Read next: `cli/cgroup`, whose listings these are.
 
+use super::effective::{hugetlb_sizes, own_rates};
 use super::group::{CgroupPath, Group};
 use super::limits::Limit;
 use super::plan::V1_UNLIMITED;
@@ -107,10 +108,14 @@ fn read(node: &mut Node, dir: &Path, v2: bool) {
         for file in ["memory.max", "memory.high", "memory.swap.max", "pids.max"] {
             limit(file, text(file));
         }
+        for file in ["memory.low", "memory.min"] {
+            limit(file, text(file).filter(|v| v != "0"));
+        }
     } else {
         limit("memory.max", text("memory.limit_in_bytes"));
         limit("memory+swap.max", text("memory.memsw.limit_in_bytes"));
         limit("pids.max", text("pids.max"));
+        limit("memory.low", text("memory.soft_limit_in_bytes"));
     }
     let cpu = match v2 {
         true => text("cpu.max"),
@@ -121,6 +126,33 @@ fn read(node: &mut Node, dir: &Path, v2: bool) {
     };
     if let Some(cpu) = cpu.filter(|c| !c.starts_with("max") && !c.starts_with('-')) {
         node.limits.insert("cpu.max".into(), cpu);
+    }
+    for size in hugetlb_sizes(dir) {
+        let file = match v2 {
+            true => format!("hugetlb.{size}.max"),
+            false => format!("hugetlb.{size}.limit_in_bytes"),
+        };
+        // No limit on v1 is the largest counter, rounded down to huge pages.
+        let set =
+            text(&file).filter(|v| v.parse::<u64>().is_ok_and(|n| n < V1_UNLIMITED - (1 << 31)));
+        if let Some(value) = set {
+            node.limits.insert(format!("hugetlb.{size}.max"), value);
+        }
+    }
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        // v2 leaves empty what is not set; v1 copies it, so there it counts where it differs.
+        let above = match v2 {
+            true => None,
+            false => std::fs::read_to_string(dir.join("..").join(file)).ok(),
+        };
+        let set = text(file)
+            .filter(|v| !v.is_empty() && (v2 || above.is_some_and(|above| above.trim() != v)));
+        if let Some(value) = set {
+            node.limits.insert(file.into(), value);
+        }
+    }
+    if let Some(rates) = own_rates(dir, v2) {
+        node.limits.insert("io.max".into(), rates);
     }
     let memory = if v2 {
         "memory.current"

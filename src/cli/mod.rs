@@ -7,6 +7,7 @@
 //! whose docs are the help, and `fn run(Args) -> Result<u8>`, where the number is the exit status.
 
 use crate::error::{Error, Kind, Result};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 
@@ -159,8 +160,36 @@ fn refused(command: &str, error: Error) -> Result<u8> {
     Ok(1)
 }
 
+/// A value that one of our own types refused: clap would print its message alone, without the hint.
+fn value_refused(e: &clap::Error) -> Option<Error> {
+    let ours = std::error::Error::source(e)?.downcast_ref::<Error>()?;
+    let word = |kind| match e.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let (argument, value) = (
+        word(ContextKind::InvalidArg),
+        word(ContextKind::InvalidValue),
+    );
+    let mut error = Error::kind(
+        Kind::Usage,
+        format!("the value {value:?} of {argument} is wrong"),
+    )
+    .caused_by(Error::new(ours.message().to_string()));
+    if let Some(hint) = ours.get_hint() {
+        error = error.hint(hint.to_string());
+    }
+    match ours.get_topic() {
+        Some(topic) => Some(error.topic(topic)),
+        None => Some(error),
+    }
+}
+
 /// Help and version go to stdout with status 0; a wrong command line to stderr with status 125.
 fn parse_failure(e: clap::Error) -> Result<u8> {
+    if let Some(refused) = value_refused(&e) {
+        return Err(refused);
+    }
     if e.use_stderr() {
         let _ = e.print();
         return Ok(125);

@@ -40,7 +40,17 @@ pub fn pin(source: &Path, file: &Path) -> Result<Kind> {
     let made = match fs::open(file, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, 0o444) {
         Ok(_) => true,
         Err(e) if e.errno == Errno::EEXIST => false,
-        Err(e) => return Err(e).with_context(what),
+        Err(e) => {
+            let missing = e.errno == Errno::ENOENT;
+            let error = Error::new(what()).caused_by(e);
+            return Err(match file.parent().filter(|_| missing) {
+                Some(dir) => error.hint(format!(
+                    "make its directory first: mkdir -p {}",
+                    dir.display()
+                )),
+                None => error,
+            });
+        }
     };
     let result = mount::mount(Some(source), file, None, libc::MS_BIND, None);
     if let Err(e) = result {

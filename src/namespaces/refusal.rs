@@ -17,10 +17,11 @@ pub fn refused(what: &str, flags: u64, error: SysError) -> Error {
     let names: Vec<&str> = kinds.iter().map(|k| k.name()).collect();
     let plural = if kinds.len() == 1 { "" } else { "s" };
     let message = match names[..] {
-        [] => format!("cannot {what}"),
+        [] => format!("cannot {what} a process"),
         _ => format!("cannot {what} the {} namespace{plural}", names.join(", ")),
     };
     let topic = match kinds[..] {
+        [] => Kind::Pid.topic(),
         [one] => one.topic(),
         _ if errno == Errno::EPERM => "user-namespaces",
         _ => "namespaces",
@@ -50,6 +51,11 @@ fn advice(errno: Errno, kinds: &[Kind]) -> Option<String> {
         Errno::EINVAL => missing(kinds).map(|kind| {
             format!("this kernel has no {kind} namespaces (/proc/self/ns/{kind} does not exist)")
         }),
+        Errno::ENOMEM if !kinds.contains(&Kind::Pid) && born_elsewhere() => Some(
+            "the pid namespace has no PID 1 any more: with the end of its init it ended too, and \
+             no process can be born in it, whatever else keeps it (or memory has run out)"
+                .into(),
+        ),
         Errno::EAGAIN => Some("the limit of processes is reached (ulimit -u, or pids.max)".into()),
         _ => None,
     }
@@ -65,6 +71,13 @@ fn missing(kinds: &[Kind]) -> Option<Kind> {
         .iter()
         .copied()
         .find(|k| std::fs::symlink_metadata(format!("/proc/self/ns/{k}")).is_err())
+}
+
+/// Whether the caller's children would be in another pid namespace than the caller. The link of one
+/// without an init cannot be read at all.
+fn born_elsewhere() -> bool {
+    let link = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}")).ok();
+    link("pid_for_children") != link("pid")
 }
 
 fn sysctl(path: &str) -> Option<i64> {

@@ -249,12 +249,11 @@ pub fn ns_get_owner_uid(fd: impl AsFd) -> SysResult<u32> {
     )
 }
 
-/// `int pidfd_getfd(int pidfd, int targetfd, 0)`, then `int ioctl(sock, SIOCGSKNS)`: the inode
-/// number of the network namespace that another process's socket was made in; `None` when it is
-/// not a socket that belongs to one. Errors: `EPERM` (not allowed to trace the process), `EBADF`
+/// `int pidfd_getfd(int pidfd, int targetfd, 0)`, then `int ioctl(sock, SIOCGSKNS)`: the network
+/// namespace that another process's socket was made in; `None` when it is not a socket that
+/// belongs to one. Errors: `EPERM` (not allowed to trace the process), `EBADF`
 /// (it has closed it). See pidfd_getfd(2).
-pub fn socket_namespace(pidfd: impl AsFd, target: i32) -> SysResult<Option<u64>> {
-    use std::os::unix::fs::MetadataExt;
+pub fn socket_namespace(pidfd: impl AsFd, target: i32) -> SysResult<Option<OwnedFd>> {
     const SIOCGSKNS: libc::c_ulong = 0x894c;
     let raw = pidfd.as_fd().as_raw_fd();
     let socket = reading(
@@ -272,8 +271,7 @@ pub fn socket_namespace(pidfd: impl AsFd, target: i32) -> SysResult<Option<u64>>
         return Ok(None);
     };
     // SAFETY: the kernel has just made this descriptor for us.
-    let namespace = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd as i32) });
-    Ok(namespace.metadata().ok().map(|m| m.ino()))
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
 }
 
 /// `int kcmp(pid_t pid1, pid_t pid2, KCMP_FILE, fd1, fd2)`: whether two descriptors are one open

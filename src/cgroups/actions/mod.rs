@@ -11,6 +11,7 @@ mod create;
 
 pub use create::{CreateGroup, Evacuate, LEAF};
 
+use super::effective::hugetlb_sizes;
 use super::group::Group;
 use super::lifecycle;
 use super::plan::LimitWrite;
@@ -51,6 +52,9 @@ impl WriteLimit {
     fn explain(&self, e: sys::SysError) -> Error {
         let file = self.path.file_name().unwrap_or_default().to_string_lossy();
         let hint = match e.errno {
+            Errno::ENOENT if file.contains("zswap") => {
+                "this kernel has no compressed swap for groups: it needs CONFIG_ZSWAP".to_string()
+            }
             Errno::ENOENT if file.contains("memsw") || file.contains("swap") => {
                 "this kernel does not count swap: boot with swapaccount=1".to_string()
             }
@@ -58,12 +62,22 @@ impl WriteLimit {
                 "the kernel shares disks by weight only with the BFQ scheduler or the io.cost model"
                     .to_string()
             }
+            Errno::ENOENT if file.starts_with("hugetlb.") => {
+                let dir = self.path.parent().unwrap_or(&self.path);
+                match hugetlb_sizes(dir)[..] {
+                    [] => "this kernel has no huge pages, or does not count them".to_string(),
+                    ref sizes => format!("the sizes of huge pages here are {}", sizes.join(", ")),
+                }
+            }
             Errno::ENOENT => format!(
                 "this kernel has no {file}, or the group's controllers do not include it"
             ),
             Errno::EBUSY if file.starts_with("memory.") => {
                 "the group uses more than that already and it cannot be reclaimed".to_string()
             }
+            Errno::EBUSY if file.starts_with("cpuset.") => format!(
+                "a group below uses what the new list leaves out: change its {file} first"
+            ),
             Errno::EINVAL if file == "memory.limit_in_bytes" => {
                 "v1 keeps memory.memsw.limit_in_bytes (memory plus swap) at or above it: raise that \
                  as well with --memory-swap"

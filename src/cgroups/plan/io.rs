@@ -133,7 +133,8 @@ impl Builder<'_> {
                 return Err(Error::kind(
                     Kind::Usage,
                     format!("{file:?} is no name of a cgroup file"),
-                ));
+                )
+                .hint("write CONTROLLER.FILE=VALUE, such as memory.zswap.max=0"));
             }
             let dir = match controller.as_str() {
                 // The core's own files, which every v2 group has.

@@ -11,6 +11,9 @@ use crate::ui;
 ///
 /// They use no processor time until `thaw`; they cannot notice. Waits until all have stopped.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  glassbox cgroup freeze web
+  glassbox cgroup stat web             says that it is frozen")]
 pub struct FreezeArgs {
     /// The groups
     #[arg(required = true)]
@@ -22,6 +25,8 @@ pub struct FreezeArgs {
 
 /// Let the processes of a frozen group go on.
 #[derive(clap::Args)]
+#[command(after_help = "Example:
+  glassbox cgroup thaw web")]
 pub struct ThawArgs {
     /// The groups
     #[arg(required = true)]
@@ -54,6 +59,9 @@ pub struct KillArgs {
 ///
 /// A group with processes, or with groups below it, is refused unless told otherwise.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  glassbox cgroup rm web
+  glassbox cgroup rm --recursive --force web")]
 pub struct RmArgs {
     /// The groups
     #[arg(required = true)]
@@ -127,6 +135,7 @@ fn parse_signal(text: &str) -> Result<i32> {
 
 pub(super) fn rm(args: RmArgs) -> Result<u8> {
     for_each(&args.targets, args.json, "removed", |group| {
+        lifecycle::require_not_root(group, "remove")?;
         let below = group
             .dirs
             .iter()

@@ -33,6 +33,9 @@ pub struct LsArgs {
 
 /// Show the groups as a tree, with their limits and processes.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  glassbox cgroup tree
+  glassbox cgroup tree --no-processes /glassbox")]
 pub struct TreeArgs {
     /// Only this group and those below it
     target: Option<String>,

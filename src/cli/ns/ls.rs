@@ -2,7 +2,7 @@
 //! [`crate::namespaces::survey::Survey`]'s. Read next: `tree.rs`.
 
 use super::target::resolve;
-use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::namespaces::survey::{Namespace, Survey};
 use crate::namespaces::{Kind, Target};
 use crate::ui::{self, Table};
@@ -22,6 +22,7 @@ Examples:
   glassbox ns ls --type net            only network namespaces
   glassbox ns ls --unpeopled           only those that no process is in
   glassbox ns ls 4211                  those of process 4211
+  glassbox ns ls --format '{{.type}} {{.id}} {{len .processes}}'
   glassbox ns ls --json | jq '.namespaces[] | select(.processes == [])'")]
 pub struct Args {
     /// Only this type: user, mnt, uts, ipc, pid, net, cgroup or time. Repeatable.
@@ -36,6 +37,9 @@ pub struct Args {
     /// Print the ids alone.
     #[arg(short, long, conflicts_with = "json")]
     quiet: bool,
+    /// A template for each line, in docker's language.
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
+    format: Option<String>,
     /// Do not shorten commands and reasons.
     #[arg(long)]
     no_trunc: bool,
@@ -88,12 +92,20 @@ pub fn run(args: Args) -> Result<u8> {
             ui::out(id);
         }
     } else {
-        ui::out(table(&survey.namespaces, args.no_trunc));
+        match &args.format {
+            Some(template) => {
+                let rows = survey.namespaces.iter().map(serde_json::to_value);
+                let rows: Vec<_> = rows.collect::<std::result::Result<_, _>>()
+                    .context("cannot write JSON")?;
+                let rows = ui::template::rows(template, &rows, &[])?;
+                if !rows.is_empty() {
+                    ui::out(rows);
+                }
+            }
+            None => ui::out(table(&survey.namespaces, args.no_trunc)),
+        }
         for unread in &survey.unread {
-            ui::warn(format!(
-                "{} could not be read: {} of {}",
-                unread.what, unread.why, unread.count
-            ));
+            ui::warn(unread);
         }
     }
     Ok(0)

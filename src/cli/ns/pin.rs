@@ -56,7 +56,8 @@ pub fn pin(args: PinArgs) -> Result<u8> {
     let kind = namespaces::pin(&source, &args.file)?;
     if args.kind.is_some_and(|wanted| wanted != kind) {
         namespaces::unpin(&args.file)?;
-        let message = format!("{} is a {kind} namespace", source.display());
+        let wanted = args.kind.map_or_else(String::new, |k| format!(", not a {k} namespace"));
+        let message = format!("{} is a {kind} namespace{wanted}", source.display());
         return Err(Error::kind(ErrorKind::Usage, message));
     }
     ui::out(args.file.display());

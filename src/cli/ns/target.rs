@@ -25,7 +25,8 @@ pub fn resolve(text: &str, root: Option<&Path>) -> Result<Target> {
         Kind::NotFound => Error::kind(
             Kind::NotFound,
             format!("{text:?} is neither a process, a container nor a namespace file"),
-        ),
+        )
+        .hint("`glassbox ps` lists the containers, `glassbox ns ls` the namespaces with their processes"),
         _ => e,
     })?;
     let status = container.written_status()?;

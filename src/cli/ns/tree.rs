@@ -64,10 +64,7 @@ pub fn run(args: Args) -> Result<u8> {
     }
     ui::out(lines.join("\n"));
     for unread in &survey.unread {
-        ui::warn(format!(
-            "{} could not be read: {} of {}",
-            unread.what, unread.why, unread.count
-        ));
+        ui::warn(unread);
     }
     Ok(0)
 }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | a process in it | /proc/PID/ns/KIND |
 //! | a thread that went its own way | /proc/PID/task/TID/ns/KIND |
-//! | the place for next children | /proc/PID/ns/pid_for_children, time_for_children |
+//! | the place for next children | /proc/PID/task/TID/ns/pid_for_children, time_for_children |
 //! | an open descriptor | /proc/PID/fd → `net:[4026532277]` |
 //! | a bind mount, in any mount namespace | /proc/PID/mountinfo: type nsfs, root `net:[…]` |
 //! | the same, where no process is | listmount(2), statmount(2) by the namespace's id |
@@ -33,6 +33,7 @@ use super::Kind;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// All namespaces that this caller can see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,12 +152,23 @@ pub enum Keeper {
 /// Something that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unread {
-    /// What: `namespaces of processes`, `open descriptors`…
+    /// What: `the namespaces of a process`, `the open descriptors of a process`…
     pub what: String,
-    /// Of how many processes.
+    /// How often: mostly of how many processes.
     pub count: usize,
     /// The kernel's answer.
     pub why: String,
+}
+
+impl fmt::Display for Unread {
+    /// `the namespaces of a process could not be read, 3 times: EACCES (Permission denied)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let times = match self.count {
+            1 => String::new(),
+            n => format!(", {n} times"),
+        };
+        write!(f, "{} could not be read{times}: {}", self.what, self.why)
+    }
 }
 
 impl Survey {

@@ -7,27 +7,30 @@
 //! Read next: `tree.rs`.
 
 use super::Keeper;
-use super::scan::Scan;
+use super::scan::{Scan, inode};
 use crate::namespaces::Kind;
 use crate::sys::{
     self, Errno,
     namespace::{NS_GET_PARENT, NS_GET_USERNS, ns_get_fd, ns_get_owner_uid, open_ns},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::OwnedFd;
 
 /// Fills in the relations, adds the namespaces found by them, and the keepers that they are.
 pub(super) fn follow(scan: &mut Scan) {
     let mut queue: Vec<((Kind, u64), OwnedFd)> = Vec::new();
     for (key, seen) in &mut scan.found {
-        match seen.path.as_ref().map(open_ns) {
+        let opened = match (&seen.path, seen.socket) {
+            (Some(path), _) => Some(open_ns(path)),
+            (None, Some((pid, fd))) => open_by_socket(pid, fd).transpose(),
+            (None, None) => None,
+        };
+        match opened {
             Some(Ok(fd)) if inode(&fd) == Some(key.1) => queue.push((*key, fd)),
             Some(Ok(_)) => seen.owner_unread = Some("it went away meanwhile".into()),
             Some(Err(e)) => seen.owner_unread = Some(sys::describe_errno(e.errno)),
             None => {
-                let why = "only a socket of it is open, or it is mounted where no process is";
-                seen.owner_unread = Some(why.into());
+                seen.owner_unread = Some("it is only mounted where no process is".into());
             }
         }
     }
@@ -65,18 +68,16 @@ pub(super) fn follow(scan: &mut Scan) {
     keepers(scan);
 }
 
+/// The network namespace of a process's socket; none when it has been closed.
+fn open_by_socket(pid: i32, fd: i32) -> sys::SysResult<Option<OwnedFd>> {
+    sys::namespace::socket_namespace(sys::process::pidfd_open(pid)?, fd)
+}
+
 /// Asks for the namespace above: its id and a descriptor.
 fn ask(fd: &OwnedFd, request: libc::c_ulong) -> Result<(u64, OwnedFd), Errno> {
     let above = ns_get_fd(fd, request).map_err(|e| e.errno)?;
     let id = inode(&above).ok_or(Errno::EIO)?;
     Ok((id, above))
-}
-
-/// The inode number behind a descriptor.
-fn inode(fd: &OwnedFd) -> Option<u64> {
-    std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-        .ok()
-        .map(|m| m.ino())
 }
 
 /// Whatever is below keeps what is above.

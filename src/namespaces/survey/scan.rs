@@ -11,6 +11,7 @@ use crate::namespaces::Kind;
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,8 @@ pub(super) struct Seen {
     pub keepers: Vec<Keeper>,
     /// A path that opens it.
     pub path: Option<PathBuf>,
+    /// A process and its socket, which gives the namespace where no path does.
+    pub socket: Option<(i32, i32)>,
     pub owner: Option<u64>,
     pub owner_unread: Option<String>,
     pub parent: Option<u64>,
@@ -103,7 +106,7 @@ impl Scan {
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => {
                     // One refusal stands for all kinds: the kernel asks the same question each time.
-                    self.not_read("the namespaces of processes", &e);
+                    self.not_read("the namespaces of a process", &e);
                     return;
                 }
             }
@@ -133,6 +136,8 @@ impl Scan {
         seen.keepers.push(keeper);
     }
 
+    /// The namespaces in which the next children of a process, or of one of its threads, will be:
+    /// each thread has its own choice.
     fn for_children(&mut self, directory: &Path, process: &Process, own: &BTreeMap<Kind, u64>) {
         for (kind, file) in [
             (Kind::Pid, "pid_for_children"),
@@ -146,7 +151,11 @@ impl Scan {
                     pid: process.pid,
                     command: process.command.clone(),
                 };
-                self.keeper(kind, id, path, keeper);
+                // The threads of a process mostly agree: said once.
+                let seen = self.found.get(&(kind, id));
+                if !seen.is_some_and(|s| s.keepers.contains(&keeper)) {
+                    self.keeper(kind, id, path, keeper);
+                }
             }
         }
     }
@@ -162,6 +171,7 @@ impl Scan {
             if tid == process.pid {
                 continue;
             }
+            self.for_children(&task.path(), process, own);
             for kind in Kind::ALL {
                 let path = task.path().join("ns").join(kind.name());
                 if let Ok(Some((_, id))) = read_namespace(&path)
@@ -185,7 +195,7 @@ impl Scan {
         let entries = match std::fs::read_dir(directory.join("fd")) {
             Ok(entries) => entries,
             Err(e) if e.kind() == ErrorKind::NotFound => return,
-            Err(e) => return self.not_read("the open descriptors of processes", &e),
+            Err(e) => return self.not_read("the open descriptors of a process", &e),
         };
         let mut pidfd = None;
         for entry in entries.flatten() {
@@ -210,12 +220,16 @@ impl Scan {
                     },
                 };
                 match sys::namespace::socket_namespace(pidfd, fd) {
-                    Ok(Some(id)) if own.get(&Kind::Net) != Some(&id) => {
-                        let seen = self.found.entry((Kind::Net, id)).or_default();
-                        seen.keepers.push(Keeper::Socket { pid, fd, command });
+                    Ok(Some(namespace)) => {
+                        let other = |id: &u64| own.get(&Kind::Net) != Some(id);
+                        if let Some(id) = inode(&namespace).filter(other) {
+                            let seen = self.found.entry((Kind::Net, id)).or_default();
+                            seen.socket.get_or_insert((pid, fd));
+                            seen.keepers.push(Keeper::Socket { pid, fd, command });
+                        }
                     }
                     Err(e) if e.errno == sys::Errno::EPERM => {
-                        return self.not_read("the sockets of processes", &e.errno.into());
+                        return self.not_read("the sockets of a process", &e.errno.into());
                     }
                     _ => {} // of no network namespace, or closed meanwhile
                 }
@@ -230,7 +244,7 @@ impl Scan {
                 Ok(text) => text,
                 Err(e) if e.kind() == ErrorKind::NotFound => continue,
                 Err(e) => {
-                    self.not_read("the mounts of mount namespaces", &e);
+                    self.not_read("the mounts of a mount namespace", &e);
                     continue;
                 }
             };
@@ -268,7 +282,7 @@ impl Scan {
                 Ok(mounts) => mounts,
                 Err(e) => {
                     self.not_read(
-                        "the mounts of mount namespaces without a process",
+                        "the mounts of a mount namespace without a process",
                         &e.errno.into(),
                     );
                     continue;
@@ -332,6 +346,13 @@ impl Scan {
             .collect();
         Survey { namespaces, unread }
     }
+}
+
+/// The inode number behind a descriptor.
+pub(super) fn inode(fd: &OwnedFd) -> Option<u64> {
+    std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        .ok()
+        .map(|m| m.ino())
 }
 
 fn read_namespace(path: &Path) -> std::io::Result<Option<(Kind, u64)>> {

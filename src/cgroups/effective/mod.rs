@@ -5,7 +5,11 @@
 //! Groups above the mount point (inside a container) cannot be read and are not counted.
 //! What it implements: the kernel's admin-guide/cgroup-v2.rst ("Limits": a child can use no more
 //! than its ancestors allow).
-//! Interface: [`Effective`], [`effective_limits`]. Read next: `stat.rs`.
+//! Interface: [`Effective`], [`effective_limits`]. Read next: `io.rs`, then `../stat.rs`.
+
+mod io;
+
+pub use io::own_rates;
 
 use super::group::{Group, GroupDir};
 use super::plan::V1_UNLIMITED;
@@ -65,6 +69,7 @@ pub fn effective_limits(group: &Group) -> Vec<Effective> {
         for (what, file) in files {
             limits.extend(strictest(dir, what, Order::Number, |d| read(d, file)));
         }
+        limits.extend(protections(dir));
     }
     if let Some(dir) = group.dir_of("pids") {
         limits.extend(strictest(dir, "pids.max", Order::Number, |d| {
@@ -75,21 +80,20 @@ pub fn effective_limits(group: &Group) -> Vec<Effective> {
         limits.extend(strictest(dir, "cpu.max", Order::Ratio, |d| {
             cpu_max(d, dir.v2)
         }));
-        let file = if dir.v2 { "cpu.weight" } else { "cpu.shares" };
-        if let Some((value, source)) = read(&dir.dir, file) {
-            limits.push(Effective {
-                what: file.into(),
-                own: Some(value.clone()),
-                effective: value,
-                set_by: None,
-                source,
-            });
-        }
+        let (file, usual) = match dir.v2 {
+            true => ("cpu.weight", "100"),
+            false => ("cpu.shares", "1024"),
+        };
+        limits.extend(own_share(dir, file, file, usual, str::to_string));
     }
     if let Some(dir) = group.dir_of("cpuset") {
         for what in ["cpus", "mems"] {
             limits.extend(cpuset(dir, what));
         }
+    }
+    if let Some(dir) = group.dir_of("io").or_else(|| group.dir_of("blkio")) {
+        limits.extend(io::rates(dir));
+        limits.extend(io::weight(dir));
     }
     if let Some(dir) = group.dir_of("hugetlb") {
         for size in hugetlb_sizes(&dir.dir) {
@@ -102,6 +106,57 @@ pub fn effective_limits(group: &Group) -> Vec<Effective> {
         }
     }
     limits
+}
+
+/// What the kernel leaves to the group when it reclaims. A group above that protects less gives
+/// away no more than it has; v1's soft limit knows no levels.
+fn protections(dir: &GroupDir) -> Vec<Effective> {
+    if !dir.v2 {
+        let soft = own_share(
+            dir,
+            "memory.low",
+            "memory.soft_limit_in_bytes",
+            "0",
+            |text| {
+                // No soft limit is the largest counter, and protects nothing.
+                let limit = amount(text, Order::Number).map(|_| text.to_string());
+                limit.unwrap_or_else(|| "0".into())
+            },
+        );
+        return soft.into_iter().collect();
+    }
+    let one = |file| {
+        let limit = strictest(dir, file, Order::Number, |d| read(d, file))?;
+        // Nothing asked for and nothing given; asked for in vain, it is said who has none to give.
+        let nothing = limit.effective == "0" && limit.own.as_deref().is_none_or(|v| v == "0");
+        Some(Effective {
+            set_by: limit.set_by.filter(|_| !nothing),
+            ..limit
+        })
+    };
+    ["memory.low", "memory.min"]
+        .into_iter()
+        .filter_map(one)
+        .collect()
+}
+
+/// A value that counts among siblings alone: the group's own, set by it where it is not the usual.
+fn own_share(
+    dir: &GroupDir,
+    what: &str,
+    file: &str,
+    usual: &str,
+    value_of: impl Fn(&str) -> String,
+) -> Option<Effective> {
+    let (text, source) = read(&dir.dir, file)?;
+    let value = value_of(&text);
+    Some(Effective {
+        what: what.into(),
+        own: Some(value.clone()),
+        set_by: (value != usual).then(|| dir.path.to_string()),
+        effective: value,
+        source,
+    })
 }
 
 /// The sizes for which a group has hugetlb files.
@@ -257,7 +312,7 @@ mod tests {
     use crate::host::{CgroupLayout, Host};
 
     /// A made-up tree of directories with the kernel's files in it.
-    fn tree(files: &[(&str, &str)], v2: bool) -> (tempfile::TempDir, Group) {
+    pub(super) fn tree(files: &[(&str, &str)], v2: bool) -> (tempfile::TempDir, Group) {
         let root = tempfile::tempdir().unwrap();
         for (file, text) in files {
             let path = root.path().join(file);
@@ -265,7 +320,10 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         let point = root.path().display().to_string();
-        let controllers = "memory cpu cpuset pids hugetlb";
+        let controllers = match v2 {
+            true => "memory cpu cpuset pids io hugetlb",
+            false => "memory cpu cpuset pids blkio hugetlb",
+        };
         let (kind, options) = match v2 {
             true => ("cgroup2", "rw".to_string()),
             false => ("cgroup", format!("rw,{}", controllers.replace(' ', ","))),
@@ -287,7 +345,7 @@ mod tests {
         (root, group)
     }
 
-    fn find<'a>(limits: &'a [Effective], what: &str) -> &'a Effective {
+    pub(super) fn find<'a>(limits: &'a [Effective], what: &str) -> &'a Effective {
         limits.iter().find(|l| l.what == what).unwrap()
     }
 
@@ -302,6 +360,11 @@ mod tests {
                 ("a/cpu.max", "50000 100000\n"),
                 ("a/b/cpu.max", "80000 100000\n"),
                 ("a/b/memory.high", "max\n"),
+                ("a/memory.low", "1048576\n"),
+                ("a/b/memory.low", "4194304\n"),
+                ("a/memory.min", "0\n"),
+                ("a/b/memory.min", "4194304\n"),
+                ("a/b/cpu.weight", "50\n"),
                 ("cpuset.cpus.effective", "0-3\n"),
                 ("a/cpuset.cpus.effective", "0-1\n"),
                 ("a/b/cpuset.cpus.effective", "0-1\n"),
@@ -322,6 +385,18 @@ mod tests {
         let cpu = find(&limits, "cpu.max");
         assert_eq!(cpu.set_by.as_deref(), Some("/a"));
         assert!(!find(&limits, "memory.high").is_limited());
+        let low = find(&limits, "memory.low");
+        assert_eq!(
+            (low.effective.as_str(), low.set_by.as_deref()),
+            ("1048576", Some("/a"))
+        );
+        let min = find(&limits, "memory.min");
+        assert_eq!(
+            (min.effective.as_str(), min.set_by.as_deref()),
+            ("0", Some("/a")),
+            "the group above has none to give"
+        );
+        assert_eq!(find(&limits, "cpu.weight").set_by.as_deref(), Some("/a/b"));
         let cpus = find(&limits, "cpuset.cpus");
         assert_eq!(
             (cpus.effective.as_str(), cpus.set_by.as_deref()),
