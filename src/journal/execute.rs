@@ -17,11 +17,22 @@
 //!                              ◀─────────────── or 'E' + error, from any step
 //! ```
 //!
+//! A plan may hold a pause ([`Action::is_pause`]), at which init waits to be started. Its maker is
+//! told so and goes; who starts it takes the maker's place for the rest:
+//!
+//! ```text
+//!   Parent                     Init                                  Starter
+//!   (waits)     ◀───────────── 'W' "I wait to be started"
+//!   (may end)                  accept ◀───────────────────────────── connect
+//!                              hooks, capabilities, 'X' ───────────▶ (waits)
+//!                              execve: the socket closes ──────────▶ it worked; or 'E' + error
+//! ```
+//!
 //! When a step fails, init is killed, and the parent undoes its own steps in reverse order, going
 //! on after a failure and reporting all of them. What init did lives in namespaces that die with
 //! it.
 //!
-//! Interface: [`execute`], [`Running::finish`], [`Options`], [`Watch`].
+//! Interface: [`execute`], [`Running::finish`], [`Running::over`], [`Options`], [`Watch`].
 //! Read next: `namespaces::actions` for the clone step.
 
 use super::{Action, Actor, Event, Fact, Phase, Plan, Record, Scene, Step, event};
@@ -49,6 +60,9 @@ impl Watch for () {
         false
     }
 }
+
+/// The scene's name for the socket to whoever let init go on after a pause.
+pub const STARTER: &str = "starter";
 
 /// How to carry out a plan.
 #[derive(Debug, Clone, Default)]
@@ -147,7 +161,16 @@ pub fn execute(
 }
 
 impl Running {
-    /// Waits until init has become the program. Errors: init's own, or that it ended before; then
+    /// What is left of a set-up that paused, for who started it over `socket`: nothing but to
+    /// [`finish`](Self::finish) it.
+    pub fn over(socket: OwnedFd) -> Running {
+        Running {
+            socket: Some(socket),
+            seen: record::current().map_or(0, |a| a.lines(0).1),
+        }
+    }
+
+    /// Waits until init has become the program, or until it pauses. Errors: init's own, or that it ended before; then
     /// the caller undoes what it made with [`undo`].
     pub fn finish(&mut self, scene: &mut Scene, watch: &mut dyn Watch) -> Result<()> {
         if self.socket.is_none() {
@@ -159,6 +182,7 @@ impl Running {
             self.show_new(watch);
             match message?.as_deref() {
                 Some(b"X") => said_last_word = true,
+                Some(b"W") => break, // it waits for somebody else now
                 Some([b'E', rest @ ..]) => return Err(self.failed(rest)),
                 Some(_) => {}
                 None if said_last_word => break,
@@ -348,8 +372,14 @@ fn record_facts(phase: Phase, facts: Vec<Fact>, expected: Option<String>) {
 /// Who runs here: the process inside the new namespaces, with all capabilities over them that the
 /// caller has, on a copy of the parent's memory. It must not return into the caller's code, nor
 /// print: what goes wrong goes over the socket.
-fn init(plan: &Plan, clone: &Step, scene: &mut Scene, socket: OwnedFd, options: &Options) -> ! {
-    let fail = |error: &Error| -> ! {
+fn init(
+    plan: &Plan,
+    clone: &Step,
+    scene: &mut Scene,
+    mut socket: OwnedFd,
+    options: &Options,
+) -> ! {
+    fn fail(socket: &OwnedFd, error: &Error) -> ! {
         let failure = Failure {
             message: error.message().to_string(),
             causes: error.causes(),
@@ -359,9 +389,9 @@ fn init(plan: &Plan, clone: &Step, scene: &mut Scene, socket: OwnedFd, options: 
         };
         let mut message = vec![b'E'];
         message.extend(serde_json::to_vec(&failure).unwrap_or_default());
-        let _ = sys::socket::send(&socket, &message); // the parent sees our exit if this fails
+        let _ = sys::socket::send(socket, &message); // the parent sees our exit if this fails
         sys::process::exit_now(error.exit_status().into())
-    };
+    }
     let mut turn = Actor::Parent;
     let mut said_last_word = false;
     let ours = plan
@@ -374,7 +404,7 @@ fn init(plan: &Plan, clone: &Step, scene: &mut Scene, socket: OwnedFd, options: 
             if turn == Actor::Init {
                 turn = Actor::Parent;
                 if let Err(e) = sys::socket::send(&socket, b"T") {
-                    fail(&e.into());
+                    fail(&socket, &e.into());
                 }
             }
             continue;
@@ -385,24 +415,34 @@ fn init(plan: &Plan, clone: &Step, scene: &mut Scene, socket: OwnedFd, options: 
                 Ok(Some(_)) => {}
                 // The parent was killed. Nobody can finish this container: end with it.
                 Ok(None) => sys::process::exit_now(125),
-                Err(e) => fail(&e.into()),
+                Err(e) => fail(&socket, &e.into()),
             }
         }
         if step.action.is_last_word() && !said_last_word {
             said_last_word = true;
             if let Err(e) = sys::socket::send(&socket, b"X") {
-                // A created container that is started later: its maker has gone on, as it should.
-                if e.errno != sys::Errno::EPIPE && e.errno != sys::Errno::ECONNRESET {
-                    fail(&e.into());
-                }
+                fail(&socket, &e.into());
             }
         }
         begin(step);
+        if step.action.is_pause()
+            && let Err(e) = sys::socket::send(&socket, b"W")
+        {
+            fail(&socket, &e.into()); // its maker was killed: nobody knows of this container
+        }
         if let Err(e) = take(step, scene, options) {
-            fail(&e);
+            fail(&socket, &e);
+        }
+        if step.action.is_pause()
+            && let Some(starter) = scene.take_fd(STARTER)
+        {
+            socket = starter;
         }
     }
-    fail(&Error::new("the plan ended without a program to execute"))
+    fail(
+        &socket,
+        &Error::new("the plan ended without a program to execute"),
+    )
 }
 
 fn died(scene: &Scene) -> Error {

@@ -19,6 +19,6 @@ mod scene;
 mod step;
 
 pub use event::{Event, Phase, Record, parse, read};
-pub use execute::{Options, Running, Watch, execute};
+pub use execute::{Options, Running, STARTER, Watch, execute};
 pub use scene::{Child, Scene};
 pub use step::{Action, Actor, Fact, Plan, Planned, Stage, Step};

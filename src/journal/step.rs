@@ -154,6 +154,12 @@ pub trait Action: fmt::Debug {
     fn undo(&self, _scene: &mut Scene) -> Result<()> {
         Ok(())
     }
+    /// True for the step at which init waits until somebody lets it go on. Its maker does not wait
+    /// with it: [`super::Running::finish`] returns. The step leaves a socket to whoever let it go
+    /// on in the scene, as [`super::STARTER`], and from then on init reports there.
+    fn is_pause(&self) -> bool {
+        false
+    }
     /// True for the steps after which this process may not be able to report any more: a seccomp
     /// filter may forbid it, and `execve` does not come back.
     fn is_last_word(&self) -> bool {
