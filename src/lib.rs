@@ -15,7 +15,8 @@ pub mod error;
 pub mod sys;
 pub mod ui;
 
-// Row 1: steps and their record, what this host allows, the OCI documents.
+// Row 1: files of ours, steps and their record, what this host allows, the OCI documents.
+pub mod files;
 pub mod host;
 pub mod journal;
 pub mod spec;

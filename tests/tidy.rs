@@ -45,6 +45,7 @@ const ROWS: &[Module] = &[
         only: Some(&["error"]),
         ..module("ui", 0)
     },
+    module("files", 1),
     module("journal", 1),
     module("host", 1),
     module("spec", 1),

@@ -61,6 +61,7 @@ commands! {
         cgroup "cgroup",
         layer "layer",
         image "image",
+        runtime "runtime",
     ;
     "Seeing it":
         inspect "inspect",
@@ -83,7 +84,15 @@ fn usage(e: clap::Error) -> Error {
 struct Top {}
 
 /// Runs the command line and returns the exit status.
-pub fn run(args: Vec<OsString>) -> Result<u8> {
+pub fn run(mut args: Vec<OsString>) -> Result<u8> {
+    // An engine calls its runtime by one name, without a first word.
+    let name = args
+        .first()
+        .map(std::path::Path::new)
+        .and_then(|p| p.file_name());
+    if name.is_some_and(|n| n == runtime::CALLED_AS) {
+        args.insert(1, "runtime".into());
+    }
     let first = args.get(1).and_then(|a| a.to_str()).unwrap_or("");
     if let Some(entry) = COMMANDS.iter().find(|c| c.name == first) {
         let command = (entry.build)()

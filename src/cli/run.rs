@@ -141,6 +141,7 @@ fn dry_run(
         host,
         group: runtime::group_of(&prepared.spec, host)?,
         stdio: runtime::Stdio::Inherit,
+        wishes: runtime::Wishes::default(),
     };
     let mut plan: Plan = create::plan(container)?;
     for part in [prepared.plan, runtime::plan(&request)?] {

@@ -69,6 +69,7 @@ pub fn exec(store: &Store, container: &Container, wish: &Wish) -> Result<Finishe
         process: &process,
         host: &host,
         stdio,
+        preserve_fds: 0,
     };
     let launched = runtime::exec(request, &mut (), &journal::Options::default())?;
     if wish.detach {
@@ -196,6 +197,24 @@ fn streams(wish: &Wish) -> Result<(Stdio, Ours)> {
         },
         ours,
     ))
+}
+
+/// Waits in the foreground for a program that has this process's own streams, or a terminal that
+/// is passed on: its exit status. Signals go to the program.
+pub fn foreground(launched: Launched, tty: bool) -> Result<i32> {
+    let ours = Ours {
+        stdin: None,
+        outputs: Vec::new(),
+    };
+    let wish = Wish {
+        tty,
+        input: tty,
+        ..Wish::default()
+    };
+    match relay(launched, ours, &wish)? {
+        Finished::Ended(status) => Ok(status),
+        Finished::Detached => Ok(0),
+    }
 }
 
 /// Passes bytes until the program ends.

@@ -32,9 +32,9 @@ pub mod remove;
 pub mod start;
 pub mod state;
 pub mod store;
-pub mod time;
 mod volumes;
 
+pub use crate::spec::time;
 pub use paths::Paths;
 pub use state::{Phase, Record, Status};
 pub use store::{Container, Store};

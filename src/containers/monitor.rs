@@ -148,6 +148,7 @@ impl Monitor {
                 },
                 None => Stdio::Terminal,
             },
+            wishes: runtime::Wishes::default(),
         };
         let mut launched = runtime::launch(request, plan, watch, options)?;
         if let Some(terminal) = launched.terminal.take() {

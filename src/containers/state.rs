@@ -8,15 +8,13 @@
 //! What the status says about a *running* container is only a hint: it is true while the monitor
 //! that wrote it holds its lock, which the kernel releases whatever kills it; `reconcile.rs` puts
 //! the two together.
-//! Interface: [`Record`], [`Status`], [`Phase`], [`write_atomically`]. Read next: `store.rs`.
+//! Interface: [`Record`], [`Status`], [`Phase`]. Read next: `store.rs`.
 
 use super::model::{Config, HostConfig};
 use super::time::Time;
-use crate::error::{Context, Result};
-use crate::host::process;
-use crate::sys;
+pub use crate::files::{read_json, sync_directory, to_json, write_atomically};
+pub use crate::host::process::start_time as process_start;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// What a container is, from its creation on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,97 +135,5 @@ impl Status {
             ),
             Phase::Removing => "Removal In Progress".into(),
         }
-    }
-}
-
-/// Replaces a file by `text`: whoever reads it sees the old content or the new, never a part.
-/// With `durable` it is on the disk when this returns, so that a power cut cannot take it back.
-pub fn write_atomically(path: &Path, text: &str, mode: u32, durable: bool) -> Result<()> {
-    let what = || format!("cannot write {}", path.display());
-    let beside = path.with_extension(format!("new-{}", std::process::id()));
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC;
-    let write = || -> sys::SysResult<()> {
-        let file = sys::fs::open(&beside, flags, mode)?;
-        sys::fs::write(&file, &beside, text)?;
-        if durable {
-            sys::poll::fsync(&file)?;
-        }
-        sys::fs::renameat2(sys::fs::CWD, &beside, sys::fs::CWD, path, 0)
-    };
-    write()
-        .inspect_err(|_e| {
-            let _ = sys::fs::unlinkat(sys::fs::CWD, &beside, 0); // may not exist
-        })
-        .with_context(what)?;
-    if durable && let Some(dir) = path.parent() {
-        sync_directory(dir)?;
-    }
-    Ok(())
-}
-
-/// Flushes a directory's entries.
-pub fn sync_directory(dir: &Path) -> Result<()> {
-    let what = || format!("cannot flush {}", dir.display());
-    let fd = sys::fs::open(dir, libc::O_RDONLY | libc::O_DIRECTORY, 0).with_context(what)?;
-    sys::poll::fsync(&fd).with_context(what)
-}
-
-/// Reads a JSON file. `None` when it does not exist.
-pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is damaged", path.display()))
-            .map(Some),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
-/// A value as the JSON that is stored: indented, with a newline at the end.
-pub fn to_json(value: &impl Serialize) -> Result<String> {
-    let mut text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
-    text.push('\n');
-    Ok(text)
-}
-
-/// The start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); `None`
-/// when it does not exist or is a zombie. See proc_pid_stat(5).
-pub fn process_start(pid: i32) -> Option<u64> {
-    let stat = process::stat(pid)?;
-    (!process::is_dead(&stat)).then_some(stat.starttime)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_replaced_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("status.json");
-        assert!(read_json::<Status>(&path).unwrap().is_none());
-        for code in [1, 2] {
-            let status = Status {
-                exit_code: code,
-                phase: Phase::Exited,
-                ..Status::default()
-            };
-            write_atomically(&path, &to_json(&status).unwrap(), 0o600, true).unwrap();
-            assert_eq!(read_json::<Status>(&path).unwrap().unwrap(), status);
-        }
-        assert_eq!(
-            std::fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "nothing lies beside"
-        );
-        std::fs::write(&path, "{").unwrap();
-        let e = read_json::<Status>(&path).unwrap_err();
-        assert!(e.message().contains("is damaged"), "{e:?}");
-    }
-
-    #[test]
-    fn a_process_is_named_by_pid_and_start() {
-        assert!(process_start(std::process::id() as i32).is_some());
-        assert_eq!(process_start(i32::MAX), None);
     }
 }

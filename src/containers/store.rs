@@ -26,6 +26,7 @@ use super::names;
 use super::paths::Paths;
 use super::state::{self, Phase, Record, Status};
 use crate::error::{Context, Error, Kind, Result};
+use crate::files::{lock, open_lock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -172,22 +173,6 @@ impl Store {
 
 fn no_such(target: &str) -> String {
     format!("no such container: {target}")
-}
-
-/// Opens a lock file and waits until it is ours. Dropping the file releases it.
-pub fn lock(path: &Path) -> Result<File> {
-    let file = open_lock(path)?;
-    file.lock()
-        .with_context(|| format!("cannot lock {}", path.display()))?;
-    Ok(file)
-}
-
-/// Opens a lock file without locking it.
-pub fn open_lock(path: &Path) -> Result<File> {
-    let flags = libc::O_RDWR | libc::O_CREAT;
-    crate::sys::fs::open(path, flags, 0o600)
-        .with_context(|| format!("cannot open {}", path.display()))
-        .map(File::from)
 }
 
 impl Container {

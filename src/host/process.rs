@@ -5,7 +5,7 @@
 //! this crate writes down.
 //!
 //! What it implements: proc_pid_stat(5), by the crate procfs. Interface: [`stat`], [`parse_stat`],
-//! [`is_dead`]. Read next: `elf.rs`.
+//! [`is_dead`], [`start_time`]. Read next: `elf.rs`.
 
 use procfs::FromRead;
 pub use procfs::process::Stat;
@@ -32,9 +32,22 @@ pub fn is_dead(stat: &Stat) -> bool {
     matches!(stat.state, 'Z' | 'X')
 }
 
+/// The start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); `None`
+/// when it does not exist or is a zombie. See proc_pid_stat(5).
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = stat(pid)?;
+    (!is_dead(&stat)).then_some(stat.starttime)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_named_by_pid_and_start() {
+        assert!(start_time(std::process::id() as i32).is_some());
+        assert_eq!(start_time(i32::MAX), None);
+    }
 
     #[test]
     fn this_process_is_alive_and_has_a_parent() {

@@ -372,14 +372,14 @@ fn record_facts(phase: Phase, facts: Vec<Fact>, expected: Option<String>) {
 /// Who runs here: the process inside the new namespaces, with all capabilities over them that the
 /// caller has, on a copy of the parent's memory. It must not return into the caller's code, nor
 /// print: what goes wrong goes over the socket.
-fn init(
-    plan: &Plan,
-    clone: &Step,
-    scene: &mut Scene,
-    mut socket: OwnedFd,
-    options: &Options,
-) -> ! {
-    fn fail(socket: &OwnedFd, error: &Error) -> ! {
+fn init(plan: &Plan, clone: &Step, scene: &mut Scene, socket: OwnedFd, options: &Options) -> ! {
+    /// Says a word to whoever waits; nobody does during a pause.
+    fn say(socket: &Option<OwnedFd>, word: &[u8]) -> sys::SysResult<()> {
+        socket
+            .as_ref()
+            .map_or(Ok(()), |s| sys::socket::send(s, word))
+    }
+    fn fail(socket: &Option<OwnedFd>, error: &Error) -> ! {
         let failure = Failure {
             message: error.message().to_string(),
             causes: error.causes(),
@@ -389,11 +389,12 @@ fn init(
         };
         let mut message = vec![b'E'];
         message.extend(serde_json::to_vec(&failure).unwrap_or_default());
-        let _ = sys::socket::send(socket, &message); // the parent sees our exit if this fails
+        let _ = say(socket, &message); // the parent sees our exit if this fails
         sys::process::exit_now(error.exit_status().into())
     }
+    let mut socket = Some(socket);
     let mut turn = Actor::Parent;
-    let mut said_last_word = false;
+    let (mut said_last_word, mut started) = (false, false);
     let ours = plan
         .steps
         .iter()
@@ -403,7 +404,7 @@ fn init(
         if step.actor == Actor::Parent {
             if turn == Actor::Init {
                 turn = Actor::Parent;
-                if let Err(e) = sys::socket::send(&socket, b"T") {
+                if let Err(e) = say(&socket, b"T") {
                     fail(&socket, &e.into());
                 }
             }
@@ -411,7 +412,7 @@ fn init(
         }
         if turn == Actor::Parent {
             turn = Actor::Init;
-            match sys::socket::recv(&socket) {
+            match socket.as_ref().map_or(Ok(None), sys::socket::recv) {
                 Ok(Some(_)) => {}
                 // The parent was killed. Nobody can finish this container: end with it.
                 Ok(None) => sys::process::exit_now(125),
@@ -420,23 +421,25 @@ fn init(
         }
         if step.action.is_last_word() && !said_last_word {
             said_last_word = true;
-            if let Err(e) = sys::socket::send(&socket, b"X") {
-                fail(&socket, &e.into());
+            match say(&socket, b"X") {
+                // Who started it has gone; but it was started.
+                Err(e) if started && e.errno == sys::Errno::EPIPE => {}
+                Err(e) => fail(&socket, &e.into()),
+                Ok(()) => {}
             }
         }
         begin(step);
-        if step.action.is_pause()
-            && let Err(e) = sys::socket::send(&socket, b"W")
-        {
-            fail(&socket, &e.into()); // its maker was killed: nobody knows of this container
+        if step.action.is_pause() {
+            if let Err(e) = say(&socket, b"W") {
+                fail(&socket, &e.into()); // its maker was killed: nobody knows of this container
+            }
+            socket = None;
         }
         if let Err(e) = take(step, scene, options) {
             fail(&socket, &e);
         }
-        if step.action.is_pause()
-            && let Some(starter) = scene.take_fd(STARTER)
-        {
-            socket = starter;
+        if step.action.is_pause() {
+            (socket, started) = (scene.take_fd(STARTER), true);
         }
     }
     fail(

@@ -62,6 +62,12 @@ impl Scene {
     pub fn take_fd(&mut self, name: &str) -> Option<OwnedFd> {
         self.fds.remove(name)
     }
+    /// Closes every descriptor that earlier steps left but those with these names, and returns
+    /// those.
+    pub fn keep_only(&mut self, names: &[&str]) -> Vec<BorrowedFd<'_>> {
+        self.fds.retain(|name, _| names.contains(&&**name));
+        self.fds.values().map(AsFd::as_fd).collect()
+    }
     /// Keeps a value for later steps under a name.
     pub fn put(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
         self.values.insert(name.into(), value.into());

@@ -39,6 +39,8 @@ pub struct ExecRequest<'a> {
     pub host: &'a Host,
     /// The program's streams.
     pub stdio: Stdio,
+    /// How many of the caller's descriptors from 3 on it gets.
+    pub preserve_fds: u32,
 }
 
 /// Runs it; the program is running when this returns. The caller is its parent.
@@ -213,6 +215,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         Execute {
             args: process.args.clone(),
             env: process.env.clone(),
+            preserve_fds: request.preserve_fds,
         },
     ));
     Ok(plan)

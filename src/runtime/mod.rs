@@ -2,20 +2,24 @@
 //!
 //! What it does: takes a config.json and nothing else (it knows no images), makes the plan of the
 //! set-up, carries it out, and hands back the process. [`launch`] creates and starts in one go,
-//! [`exec()`] runs a further program in a container, [`remove`] clears away what the kernel still
-//! holds of one.
+//! for a caller that stays; [`operations`] are those of the specification, for callers that go
+//! between one and the next. [`exec()`] runs a further program in a container, [`remove`] clears
+//! away what the kernel still holds of one.
 //!
 //! What it implements: OCI runtime-spec 1.2 and 1.3, for Linux.
-//! Interface: [`Request`], [`plan()`], [`launch`], [`exec()`], [`remove`].
-//! Read next: `plan.rs`, the order of everything.
+//! Interface: [`Request`], [`plan()`], [`launch`], [`exec()`], [`remove`], [`operations`],
+//! [`store`]. Read next: `plan.rs`, the order of everything; then `operations.rs`.
 
 mod abroad;
 mod copy_up;
 mod devices;
 mod exec;
+mod hooks;
 mod identity;
 mod mount;
+pub mod operations;
 mod options;
+mod pause;
 mod plan;
 mod privileges;
 mod program;
@@ -23,6 +27,7 @@ mod reaper;
 mod resources;
 mod rootfs;
 mod session;
+pub mod store;
 mod terminal;
 
 pub use exec::{ExecRequest, exec, plan_exec};
@@ -72,6 +77,30 @@ pub struct Request<'a> {
     pub group: Option<Group>,
     /// The program's streams.
     pub stdio: Stdio,
+    /// What else is wanted.
+    pub wishes: Wishes,
+}
+
+/// What a caller may want beyond the bundle. The default is what an engine wants.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// Stop right before the program, until it is started.
+    pub pause: Option<Pause>,
+    /// How many of the caller's descriptors from 3 on the program gets (`--preserve-fds`).
+    pub preserve_fds: u32,
+    /// Move the root instead of pivoting (`--no-pivot`: for a host whose root is a ramfs).
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring (`--no-new-keyring`).
+    pub no_new_keyring: bool,
+}
+
+/// A container that waits to be started, and where it is remembered meanwhile.
+#[derive(Debug, Clone)]
+pub struct Pause {
+    /// Its state directory.
+    pub dir: std::path::PathBuf,
+    /// What is written down there.
+    pub record: store::Record,
 }
 
 /// A program that runs inside a container. The caller is its parent, and reaps it.
@@ -146,10 +175,7 @@ fn put_streams(scene: &mut Scene, stdio: Stdio) {
 /// delegates nothing, who asked for no limit either. Errors: a limit was asked for that cannot be
 /// had.
 pub fn group_of(spec: &Spec, host: &Host) -> Result<Option<Group>> {
-    let Some(linux) = &spec.linux else {
-        return Ok(None);
-    };
-    let Some(path) = linux.cgroups_path.as_deref() else {
+    let (Some(linux), Some(path)) = (&spec.linux, cgroup_path(spec)) else {
         return Ok(None);
     };
     let group = Group::locate(&host.cgroups, &CgroupPath::parse(path)?)?;
@@ -161,11 +187,17 @@ pub fn group_of(spec: &Spec, host: &Host) -> Result<Option<Group>> {
     }
 }
 
+/// Where the document wants its cgroup; `None` for none.
+fn cgroup_path(spec: &Spec) -> Option<&str> {
+    let path = spec.linux.as_ref()?.cgroups_path.as_deref()?;
+    (!path.is_empty()).then_some(path)
+}
+
 /// Clears away what the kernel still holds of a container: kills what runs in its cgroup and
 /// removes the cgroup. Idempotent: what is gone already is no error. Its mounts and namespaces
 /// went with its last process.
 pub fn remove(spec: &Spec, host: &Host) -> Result<()> {
-    let Some(path) = spec.linux.as_ref().and_then(|l| l.cgroups_path.as_deref()) else {
+    let Some(path) = cgroup_path(spec) else {
         return Ok(());
     };
     match Group::existing(&host.cgroups, &CgroupPath::parse(path)?) {

@@ -11,8 +11,10 @@
 //!   init    identity, session          root of its namespaces, away from the caller's terminal
 //!   init    names, mounts, devices     while the host's files can still be reached as sources
 //!   init    terminal                   from the container's own devpts
+//!   parent  hooks of the host          when all is mounted, and the host can still be seen
 //!   init    pivot_root                 the host's tree is gone from here on
 //!   init    sysctl, masks, read-only   last changes of the view
+//!   init    (pause)                    `create` ends here, `start` goes on
 //!   init    limits, privileges         each drop takes away what later steps would need
 //!   init    seccomp, execve            nothing of ours runs after this
 //! ```
@@ -22,6 +24,9 @@
 
 mod filesystem;
 
+use super::hooks::{Hooks, Moment};
+use super::operations::{WriteRecord, hooks_of};
+use super::pause::{AwaitStart, Listen};
 use super::program::{ChangeDirectory, Execute};
 use super::reaper::Reaper;
 use super::session::{NewCgroupNamespace, NewSession, NotDumpable};
@@ -76,7 +81,7 @@ impl<'a> Builder<'a> {
         if process.args.is_empty() {
             return Err(bad("process.args is empty: there is no command to run"));
         }
-        check_supported(spec, process, linux)?;
+        check_supported(process, linux)?;
         let builder = Builder {
             request,
             spec,
@@ -108,6 +113,9 @@ impl<'a> Builder<'a> {
         self.root_and_mounts()?;
         self.devices()?;
         self.terminal();
+        self.hooks(Moment::Prestart);
+        self.hooks(Moment::CreateRuntime);
+        self.hooks(Moment::CreateContainer);
         self.new_root()?;
         self.privileges()?;
         Ok(self.plan)
@@ -191,6 +199,15 @@ impl<'a> Builder<'a> {
                 join,
             );
         }
+        if let Some(pause) = &self.request.wishes.pause {
+            let dir = pause.dir.clone();
+            self.parent(
+                Stage::Runtime,
+                "start-socket",
+                "Init will wait on this socket until it is started; nobody but its owner reaches it.",
+                Listen { dir },
+            );
+        }
         // A pid namespace is only ever entered by children, so the parent joins it before the
         // split; all others init joins itself.
         if let Some(path) = self.joins(NamespaceType::Pid) {
@@ -224,9 +241,51 @@ impl<'a> Builder<'a> {
             let steps = identity::map_steps(self.linux, self.host)?;
             self.plan.steps.extend(steps);
         }
+        if let Some(pause) = &self.request.wishes.pause {
+            let action = WriteRecord {
+                dir: pause.dir.clone(),
+                record: pause.record.clone(),
+            };
+            self.parent(
+                Stage::Runtime,
+                "write-record",
+                "From here on the container is found, whoever is killed.",
+                action,
+            );
+        }
         // First of all that init does: nothing of it escapes the limits.
         self.plan.steps.extend(group.after_clone);
         Ok(())
+    }
+
+    /// The hooks of a moment, if there are any.
+    fn hooks(&mut self, moment: Moment) {
+        let all = hooks_of(self.spec);
+        let (hooks, poststop) = match moment {
+            Moment::Prestart => (all.prestart, all.poststop),
+            Moment::CreateRuntime => (all.create_runtime, all.poststop),
+            Moment::CreateContainer => (all.create_container, Vec::new()),
+            Moment::StartContainer => (all.start_container, Vec::new()),
+            // The start and the end of a container are no part of its set-up.
+            Moment::Poststart | Moment::Poststop => return,
+        };
+        if hooks.is_empty() {
+            return;
+        }
+        let action = Hooks {
+            moment,
+            hooks,
+            state: super::store::state_of(self.spec, self.request.id, self.request.bundle),
+            poststop,
+        };
+        let id = format!("hooks-{}", moment.name());
+        let why = "Programs of the caller's choice have their say about this container.";
+        match moment {
+            Moment::Prestart | Moment::CreateRuntime => {
+                self.parent(Stage::Runtime, id, why, action);
+            }
+            _ => self.init(Stage::Runtime, id, why, action),
+        }
     }
 
     fn identity(&mut self) {
@@ -318,14 +377,16 @@ impl<'a> Builder<'a> {
             "A session of its own, out of reach of the caller's terminal.",
             NewSession,
         );
-        self.init(
-            Stage::Runtime,
-            "keyring",
-            "A keyring of its own: the caller's keys stay the caller's.",
-            NewKeyring {
-                name: self.request.id.to_string(),
-            },
-        );
+        if !self.request.wishes.no_new_keyring {
+            self.init(
+                Stage::Runtime,
+                "keyring",
+                "A keyring of its own: the caller's keys stay the caller's.",
+                NewKeyring {
+                    name: self.request.id.to_string(),
+                },
+            );
+        }
     }
 
     fn names(&mut self) {
@@ -369,6 +430,18 @@ impl<'a> Builder<'a> {
             path: p.cwd.clone(),
         };
         self.init(Stage::Runtime, "cwd", "Where the program starts.", cwd);
+        if self.request.wishes.pause.is_some() {
+            self.init(
+                Stage::Runtime,
+                "await-start",
+                "The container is made. Its program begins when somebody says so.",
+                AwaitStart {
+                    preserve_fds: self.request.wishes.preserve_fds,
+                    keep: &[],
+                },
+            );
+        }
+        self.hooks(Moment::StartContainer);
         if self
             .spec
             .annotations
@@ -394,6 +467,7 @@ impl<'a> Builder<'a> {
             Execute {
                 args: p.args.clone(),
                 env: p.env.clone(),
+                preserve_fds: self.request.wishes.preserve_fds,
             },
         );
         Ok(())
@@ -408,7 +482,7 @@ fn joining(typ: NamespaceType, path: &Path) -> actions::SetNs {
 }
 
 /// What this build cannot do is refused before anything happens.
-fn check_supported(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> {
+fn check_supported(process: &Process, linux: &Linux) -> Result<()> {
     let refused = [
         (
             process
@@ -426,7 +500,6 @@ fn check_supported(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> 
         ),
         (process.scheduler.is_some(), "process.scheduler"),
         (process.io_priority.is_some(), "process.ioPriority"),
-        (spec.hooks.is_some(), "hooks"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
         (linux.personality.is_some(), "linux.personality"),
         (linux.memory_policy.is_some(), "linux.memoryPolicy"),

@@ -26,7 +26,16 @@ use crate::spec::runtime::{Linux, Process, Rlimit};
 /// The steps, in order. Errors: a capability that does not exist, a filter that cannot be compiled.
 pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>> {
     let sets = match &process.capabilities {
-        Some(c) => CapabilitySets::from_oci(c)?,
+        // An ambient capability must be permitted and inheritable too: the kernel refuses it else,
+        // and documents in the wild ask for it (`runc spec` did for years), so it is left out.
+        Some(c) => {
+            let sets = CapabilitySets::from_oci(c)?;
+            let possible = sets.permitted.intersect(sets.inheritable);
+            CapabilitySets {
+                ambient: sets.ambient.intersect(possible),
+                ..sets
+            }
+        }
         None => CapabilitySets::default(),
     };
     let filter = match &linux.seccomp {

@@ -85,6 +85,8 @@ pub struct Execute {
     pub args: Vec<String>,
     /// The whole environment, `NAME=value`.
     pub env: Vec<String>,
+    /// How many descriptors from 3 on were given by the caller for it.
+    pub preserve_fds: u32,
 }
 
 impl Action for Execute {
@@ -99,7 +101,8 @@ impl Action for Execute {
         sys::process::reset_signals();
         // Nothing of ours may leak into the container: not the journal, not the barrier, not a
         // directory of the host (CVE-2024-21626 was one such descriptor).
-        sys::process::close_range_cloexec(3).context("cannot close our descriptors")?;
+        sys::process::close_range_cloexec(3 + self.preserve_fds)
+            .context("cannot close our descriptors")?;
         let error = sys::process::execve(&path, &self.args, &self.env);
         Err(diagnose(&path, error))
     }

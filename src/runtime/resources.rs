@@ -7,6 +7,7 @@
 use crate::cgroups::devices::DeviceRule;
 use crate::cgroups::{Limits, oci};
 use crate::error::Result;
+use crate::security::paths;
 use crate::spec::runtime::Resources;
 
 /// The limits. Errors: what this version cannot limit (rdma, network classes).
@@ -15,9 +16,24 @@ pub fn limits(resources: Option<&Resources>) -> Result<Limits> {
 }
 
 /// The device rules, in order; `None` when the document has none. Errors: a rule that is none.
+///
+/// Where something is denied, the default devices are allowed after it: the specification has every
+/// container get them, and documents begin with a rule that denies everything.
 pub fn device_rules(resources: Option<&Resources>) -> Result<Option<Vec<DeviceRule>>> {
-    match resources.filter(|r| !r.devices.is_empty()) {
-        Some(r) => oci::device_rules(r).map(Some),
-        None => Ok(None),
+    let Some(r) = resources.filter(|r| !r.devices.is_empty()) else {
+        return Ok(None);
+    };
+    let mut rules = oci::device_rules(r)?;
+    if rules.iter().any(|rule| !rule.allow) {
+        let defaults = oci::device_rules(&Resources {
+            devices: paths::device_rules(),
+            ..Resources::default()
+        })?;
+        for rule in defaults.into_iter().filter(|d| d.allow) {
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
     }
+    Ok(Some(rules))
 }

@@ -5,7 +5,7 @@
 //!
 //! What it implements: runtime-spec "Root", "Rootfs Mount Propagation", "Masked Paths",
 //! "Readonly Paths"; pivot_root(2), mount_namespaces(7).
-//! Interface: the actions [`BindRoot`], [`OpenRoot`], [`Pivot`], [`ReadOnlyMount`],
+//! Interface: the actions [`BindRoot`], [`OpenRoot`], [`Pivot`], [`MoveRoot`], [`ReadOnlyMount`],
 //! [`Mask`], [`ReadOnly`]. Read next: `devices.rs`.
 
 use super::mount::{ROOT, open_in_root};
@@ -123,6 +123,33 @@ impl Action for Pivot {
             value,
             source: "/proc/self/mountinfo".into(),
         }]
+    }
+}
+
+/// Moves the root over the old one and changes into it, for hosts whose own root is a ramfs, which
+/// pivot_root cannot leave (`--no-pivot`).
+#[derive(Debug)]
+pub struct MoveRoot;
+
+impl Action for MoveRoot {
+    fn calls(&self) -> Vec<Planned> {
+        vec![
+            Planned::new("fchdir", "new root"),
+            Planned::new("mount", "\".\", \"/\", NULL, MS_MOVE"),
+            Planned::new("chroot", "\".\""),
+            Planned::new("chdir", "\"/\""),
+        ]
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let what = "cannot move the new root to /";
+        sys::fs::fchdir(scene.fd(ROOT)?).context(what)?;
+        let here = Path::new(".");
+        m::mount(Some(here), Path::new("/"), None, libc::MS_MOVE, None).context(what)?;
+        m::chroot(here).context(what)?;
+        sys::fs::chdir("/").context(what)?;
+        let root = sys::fs::open("/", libc::O_PATH | libc::O_DIRECTORY, 0).context(what)?;
+        scene.put_fd(ROOT, root);
+        Ok(())
     }
 }
 

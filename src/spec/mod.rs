@@ -6,7 +6,7 @@
 //! nothing.
 //!
 //! What it implements: runtime-spec 1.3 for Linux ([`runtime`]), image-spec 1.1 ([`image`]),
-//! digests ([`digest`]).
+//! digests ([`digest`]), times ([`time`]).
 //!
 //! How the structs behave: a field that stands in the first group of a `document!` must be there
 //! and is always written; every other field may be absent or `null` and is left out while it has
@@ -48,6 +48,7 @@ macro_rules! document {
 pub mod digest;
 pub mod image;
 pub mod runtime;
+pub mod time;
 
 pub use digest::Digest;
 

@@ -290,6 +290,35 @@ pub fn run_program(program: &Path, args: &[String]) -> SysResult<(Exit, String)>
     Ok((exit, String::from_utf8_lossy(&done.stderr).into_owned()))
 }
 
+/// Begins another program as a child, as `command` says. Recorded as the `execve` that it is.
+///
+/// Errors: `ENOENT`, `EACCES`, as [`execve`]. See posix_spawn(3).
+pub fn spawn(command: &mut std::process::Command) -> SysResult<std::process::Child> {
+    let args = {
+        let argv: Vec<_> = command
+            .get_args()
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect();
+        format!("{:?}, {argv:?}, in a child", command.get_program())
+    };
+    let mut child = None;
+    state_changing(
+        "execve",
+        || args.clone(),
+        || match command.spawn() {
+            Ok(spawned) => {
+                child = Some(spawned);
+                Ok(())
+            }
+            Err(e) => Err(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))),
+        },
+    )?;
+    match child {
+        Some(child) => Ok(child),
+        None => unreachable!("the call above succeeded, so it stored its child"),
+    }
+}
+
 /// `mode_t umask(mode_t mask)`: the old mask. Cannot fail. See umask(2).
 pub fn umask(mask: u32) -> u32 {
     state_changing(
@@ -398,9 +427,14 @@ pub fn keep_only(keep: &OwnedFd) -> OwnedFd {
 /// returns to the code of its parent: nothing that the caller's shell had open stays open in it.
 /// See close_range(2).
 pub fn close_all_but(keep: &[std::os::fd::BorrowedFd<'_>]) {
+    close_from_but(3, keep);
+}
+
+/// The same from the descriptor `first` on: those below it were given by the caller.
+pub fn close_from_but(first: u32, keep: &[std::os::fd::BorrowedFd<'_>]) {
     let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
     kept.sort_unstable();
-    let mut from = 3u32;
+    let mut from = first;
     for fd in kept.into_iter().chain([u32::MAX]) {
         if fd > from {
             // SAFETY: the owners of the closed descriptors live in stack frames that this process

@@ -2,7 +2,7 @@
 //!
 //! What it implements: socketpair(2), unix(7) (`SCM_RIGHTS`), cmsg(3).
 //! Interface: [`socketpair`], [`send`], [`recv`], [`send_fd`], [`recv_fd`]; between processes that
-//! find each other by a path: [`listen`], [`accept`], [`connect`]; [`set_interface_up`],
+//! find each other by a path: [`listen`], [`accept`], [`connect`], [`connect_stream`]; [`set_interface_up`],
 //! [`interface_is_up`].
 //! Read next: [`crate::journal::execute`], which uses the pair as its barrier.
 
@@ -175,6 +175,24 @@ pub fn connect(path: &std::path::Path) -> SysResult<OwnedFd> {
         || format!("AF_UNIX, {path:?}"),
         || {
             let fd = seqpacket()?;
+            nix::sys::socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+            Ok(fd)
+        },
+    )
+}
+
+/// The same for a stream socket, which is what other programs listen on (`--console-socket`).
+pub fn connect_stream(path: &std::path::Path) -> SysResult<OwnedFd> {
+    reading(
+        "connect",
+        || format!("AF_UNIX, {path:?}"),
+        || {
+            let fd = nix::sys::socket::socket(
+                AddressFamily::Unix,
+                SockType::Stream,
+                SockFlag::SOCK_CLOEXEC,
+                None,
+            )?;
             nix::sys::socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
             Ok(fd)
         },

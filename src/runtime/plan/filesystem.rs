@@ -19,7 +19,7 @@ use crate::runtime::devices::{Link, MakeNode, Node};
 use crate::runtime::mount::Mount;
 use crate::runtime::options::MountOptions;
 use crate::runtime::program::MakeWorkingDirectory;
-use crate::runtime::rootfs::{BindRoot, Mask, OpenRoot, Pivot, ReadOnly, ReadOnlyMount};
+use crate::runtime::rootfs::{BindRoot, Mask, MoveRoot, OpenRoot, Pivot, ReadOnly, ReadOnlyMount};
 use crate::runtime::session::Sysctl;
 use crate::runtime::terminal::{OpenTerminal, ReceiveTerminal, Streams};
 use crate::security::paths::{DEVICES, LINKS};
@@ -300,12 +300,20 @@ impl Builder<'_> {
     }
 
     pub(super) fn new_root(&mut self) -> Result<()> {
-        self.init(
-            Stage::Namespaces,
-            "pivot-root",
-            "The new root becomes /, and the host's tree is let go: there is no way back to it.",
-            Pivot,
-        );
+        match self.request.wishes.no_pivot {
+            false => self.init(
+                Stage::Namespaces,
+                "pivot-root",
+                "The new root becomes /, and the host's tree is let go: there is no way back to it.",
+                Pivot,
+            ),
+            true => self.init(
+                Stage::Namespaces,
+                "move-root",
+                "The new root is moved over the old one, which stays below it: weaker than pivot_root.",
+                MoveRoot,
+            ),
+        }
         if self.process.terminal {
             self.parent(
                 Stage::Runtime,

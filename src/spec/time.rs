@@ -1,8 +1,8 @@
-//! Times as docker writes them: RFC 3339 with nanoseconds, "Up 3 minutes", "2 hours ago".
+//! Times as the documents write them, and docker: RFC 3339 with nanoseconds, "Up 3 minutes", "2 hours ago".
 //!
 //! What it implements: RFC 3339, and the proleptic Gregorian calendar by Howard Hinnant's
 //! public-domain day-count algorithms. Times are UTC.
-//! Interface: [`Time`], [`human`]. Read next: `state.rs`.
+//! Interface: [`Time`], [`human`]. Read next: `digest.rs`.
 
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

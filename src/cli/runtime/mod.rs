@@ -1,0 +1,220 @@
+//! `glassbox runtime`: an OCI runtime with runc's command line.
+//!
+//! What it does: reads the options that stand before the operation (`--root`, `--log` …), runs the
+//! operation, and tells an error where the caller looks for it: on stderr, and in the log file, in
+//! the form that podman, containerd and dockerd parse. Called by the name `glassbox-runtime` the
+//! binary is this subcommand alone.
+//!
+//! What it implements: runc(8) and its subcommands' pages; the options of crun(1) that engines use.
+//! Interface: [`run`]. Read next: `create.rs`, then [`crate::runtime::operations`].
+
+mod act;
+mod create;
+mod exec;
+mod list;
+
+use super::explain_flag::ExplainFlag;
+use crate::error::{Context, Error, Kind, Result};
+use crate::runtime::store::Root;
+use crate::spec::time::Time;
+use crate::ui;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The name under which the binary is this subcommand.
+pub const CALLED_AS: &str = "glassbox-runtime";
+
+/// Run OCI bundles, with runc's command line: what podman, containerd and dockerd call
+///
+/// A bundle is a directory with config.json and a root file system. Engines make them; `glassbox
+/// runtime spec` writes a config.json to begin with.
+#[derive(clap::Args)]
+#[command(
+    disable_version_flag = true,
+    after_help = "Examples:
+  mkdir -p b/rootfs && cp /bin/busybox b/rootfs && cd b && glassbox runtime spec
+  glassbox runtime run --bundle b c1
+  glassbox runtime --explain create --bundle b c2 && glassbox runtime start c2
+  podman --runtime /usr/local/bin/glassbox-runtime run …"
+)]
+pub struct Args {
+    /// Where the runtime remembers its containers (not images: those belong to engines)
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Write errors and warnings there too
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// Taken for runc's sake: only warnings and errors are logged
+    #[arg(long, value_name = "LEVEL", hide = true)]
+    log_level: Option<String>,
+    /// Taken for runc's sake; --explain tells everything
+    #[arg(long, hide = true)]
+    debug: bool,
+    /// Make cgroups through systemd
+    #[arg(long)]
+    systemd_cgroup: bool,
+    /// Who makes cgroups: `cgroupfs`, or `disabled` for none
+    #[arg(long, value_enum, default_value = "cgroupfs")]
+    cgroup_manager: CgroupManager,
+    /// Taken for runc's sake: what an ordinary user may do is found out
+    #[arg(long, value_name = "BOOL", hide = true)]
+    rootless: Option<String>,
+    /// Print the version of the runtime and of the specification
+    #[arg(short, long)]
+    version: bool,
+    #[command(flatten)]
+    explain: ExplainFlag,
+    #[command(subcommand)]
+    operation: Option<Operation>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CgroupManager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
+}
+
+#[derive(clap::Subcommand)]
+enum Operation {
+    /// Make a container out of a bundle; its program waits for `start`
+    Create(create::CreateArgs),
+    /// Start the program of a created container
+    Start(act::IdArgs),
+    /// Create and start a container and wait for its end
+    Run(create::RunArgs),
+    /// Print a container's state as JSON
+    State(act::IdArgs),
+    /// Send a signal to a container's first process
+    Kill(act::KillArgs),
+    /// Clear away a container that has stopped
+    Delete(act::DeleteArgs),
+    /// Run a further program in a running container
+    Exec(exec::ExecArgs),
+    /// List the processes of a container
+    Ps(list::PsArgs),
+    /// List containers
+    List(list::ListArgs),
+    /// Freeze all processes of a container
+    Pause(act::IdArgs),
+    /// Let the processes of a paused container go on
+    Resume(act::IdArgs),
+}
+
+/// What every operation gets.
+struct Common {
+    root: Root,
+    cgroups: CgroupManager,
+    explain: ExplainFlag,
+    log: Log,
+}
+
+/// Runs it. The exit status of a failure is 1, as runc's; 126 and 127 for a program that cannot be
+/// executed or found.
+pub fn run(args: Args) -> Result<u8> {
+    if args.version {
+        ui::out(format!(
+            "{CALLED_AS} version {}\nspec: {}",
+            env!("CARGO_PKG_VERSION"),
+            crate::spec::runtime::OCI_VERSION
+        ));
+        return Ok(0);
+    }
+    let log = Log { file: args.log, format: args.log_format };
+    let done = match (args.operation, args.systemd_cgroup) {
+        (None, _) => Err(Error::kind(Kind::Usage, "an operation is needed")
+            .hint("`glassbox runtime --help` lists them")),
+        (Some(_), true) => Err(no_systemd()),
+        (Some(_), false) if args.cgroup_manager == CgroupManager::Systemd => Err(no_systemd()),
+        (Some(operation), false) => Root::new(args.root.as_deref()).and_then(|root| {
+            let common = Common {
+                root,
+                cgroups: args.cgroup_manager,
+                explain: args.explain,
+                log: log.clone(),
+            };
+            operate(operation, &common)
+        }),
+    };
+    done.or_else(|error| {
+        log.write("error", &format!("{error:#}"))?;
+        ui::print_error(&error);
+        Ok(match error.get_kind() {
+            Kind::CannotExecute | Kind::CommandNotFound => error.exit_status(),
+            _ => 1,
+        })
+    })
+}
+
+fn operate(operation: Operation, common: &Common) -> Result<u8> {
+    match operation {
+        Operation::Create(args) => create::create(args, common),
+        Operation::Start(args) => act::start(&args, common),
+        Operation::Run(args) => create::run(args, common),
+        Operation::State(args) => act::state(&args, common),
+        Operation::Kill(args) => act::kill(&args, common),
+        Operation::Delete(args) => act::delete(&args, common),
+        Operation::Exec(args) => exec::exec(args, common),
+        Operation::Ps(args) => list::ps(&args, common),
+        Operation::List(args) => list::list(&args, common),
+        Operation::Pause(args) => act::pause(&args, common),
+        Operation::Resume(args) => act::resume(&args, common),
+    }
+}
+
+fn no_systemd() -> Error {
+    let error = Error::kind(Kind::Unsupported, "cgroups cannot be made through systemd");
+    match Path::new("/run/systemd/system").exists() {
+        true => error.hint(
+            "this version talks to the cgroup file system alone; set the engine's cgroup driver to \
+             cgroupfs",
+        ),
+        false => error.hint(
+            "systemd does not run here (there is no /run/systemd/system); leave --systemd-cgroup out, \
+             or set the engine's cgroup driver to cgroupfs",
+        ),
+    }
+}
+
+/// The log file that engines read errors from.
+#[derive(Debug, Clone)]
+struct Log {
+    file: Option<PathBuf>,
+    format: LogFormat,
+}
+
+impl Log {
+    /// Appends a line as runc's logger writes it.
+    fn write(&self, level: &str, message: &str) -> Result<()> {
+        let Some(path) = &self.file else {
+            return Ok(());
+        };
+        let time = Time::now();
+        let line = match self.format {
+            LogFormat::Json => serde_json::json!({"level": level, "msg": message, "time": time}).to_string(),
+            LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
+        };
+        let what = || format!("cannot write the log {}", path.display());
+        let mut file = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .with_context(what)?;
+        writeln!(file, "{line}").with_context(what)
+    }
+
+    /// Warns on stderr and in the log.
+    fn warn(&self, message: &str) {
+        ui::warn(message);
+        let _ = self.write("warning", message); // it was said on stderr
+    }
+}

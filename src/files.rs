@@ -1,0 +1,105 @@
+//! Files of ours: replaced whole or not at all, read as JSON, locked.
+//!
+//! What it does: what every keeper of state on disk needs. A file is written beside and renamed
+//! over, so a process killed at any moment leaves the old file or the new one; a lock is flock(2),
+//! so a killed process holds none.
+//!
+//! What it implements: rename(2), fsync(2), flock(2). Interface: [`write_atomically`],
+//! [`read_json`], [`to_json`], [`lock`], [`open_lock`]. Read next: `containers/state.rs` and
+//! `runtime/store.rs`, which keep state by it.
+
+use crate::error::{Context, Result};
+use crate::sys;
+use serde::Serialize;
+use std::fs::File;
+use std::path::Path;
+
+/// Replaces a file by `text`: whoever reads it sees the old content or the new, never a part.
+/// With `durable` it is on the disk when this returns, so that a power cut cannot take it back.
+pub fn write_atomically(path: &Path, text: &str, mode: u32, durable: bool) -> Result<()> {
+    let what = || format!("cannot write {}", path.display());
+    let beside = path.with_extension(format!("new-{}", std::process::id()));
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC;
+    let write = || -> sys::SysResult<()> {
+        let file = sys::fs::open(&beside, flags, mode)?;
+        sys::fs::write(&file, &beside, text)?;
+        if durable {
+            sys::poll::fsync(&file)?;
+        }
+        sys::fs::renameat2(sys::fs::CWD, &beside, sys::fs::CWD, path, 0)
+    };
+    write()
+        .inspect_err(|_e| {
+            let _ = sys::fs::unlinkat(sys::fs::CWD, &beside, 0); // may not exist
+        })
+        .with_context(what)?;
+    if durable && let Some(dir) = path.parent() {
+        sync_directory(dir)?;
+    }
+    Ok(())
+}
+
+/// Flushes a directory's entries.
+pub fn sync_directory(dir: &Path) -> Result<()> {
+    let what = || format!("cannot flush {}", dir.display());
+    let fd = sys::fs::open(dir, libc::O_RDONLY | libc::O_DIRECTORY, 0).with_context(what)?;
+    sys::poll::fsync(&fd).with_context(what)
+}
+
+/// Reads a JSON file. `None` when it does not exist.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is damaged", path.display()))
+            .map(Some),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// A value as the JSON that is stored: indented, with a newline at the end.
+pub fn to_json(value: &impl Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Opens a lock file and waits until it is ours. Dropping the file releases it.
+pub fn lock(path: &Path) -> Result<File> {
+    let file = open_lock(path)?;
+    file.lock()
+        .with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
+/// Opens a lock file without locking it.
+pub fn open_lock(path: &Path) -> Result<File> {
+    let flags = libc::O_RDWR | libc::O_CREAT;
+    sys::fs::open(path, flags, 0o600)
+        .with_context(|| format!("cannot open {}", path.display()))
+        .map(File::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("status.json");
+        assert!(read_json::<u32>(&path).unwrap().is_none());
+        for number in [1, 2] {
+            write_atomically(&path, &to_json(&number).unwrap(), 0o600, true).unwrap();
+            assert_eq!(read_json::<u32>(&path).unwrap().unwrap(), number);
+        }
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "nothing lies beside"
+        );
+        std::fs::write(&path, "{").unwrap();
+        let e = read_json::<u32>(&path).unwrap_err();
+        assert!(e.message().contains("is damaged"), "{e:?}");
+    }
+}
