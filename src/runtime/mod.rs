@@ -20,6 +20,7 @@ mod program;
 mod reaper;
 mod resources;
 mod rootfs;
+mod scheduling;
 mod session;
 mod terminal;
 
