@@ -12,6 +12,7 @@
 mod devices;
 mod exec;
 mod identity;
+mod listener;
 mod mount;
 mod netdevice;
 mod options;
