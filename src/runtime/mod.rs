@@ -9,6 +9,7 @@
 //! Interface: [`Request`], [`plan()`], [`launch`], [`exec()`], [`remove`].
 //! Read next: `plan.rs`, the order of everything.
 
+mod copy_up;
 mod devices;
 mod exec;
 mod identity;

@@ -9,6 +9,7 @@
 //! move_mount(2), openat2(2) with `RESOLVE_IN_ROOT`.
 //! Interface: [`Mount`] (an action), [`target`]. Read next: `rootfs.rs`.
 
+use super::copy_up::copy_up;
 use super::options::MountOptions;
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
@@ -111,7 +112,7 @@ impl Action for Mount {
             None
         };
         if let Some(from) = saved {
-            copy_up(&from, mount.as_fd()).with_context(what)?;
+            copy_up(&from, mount.as_fd(), &self.options.data).with_context(what)?;
         }
         let place = target(root, &self.destination, directory).with_context(what)?;
         m::move_mount(
@@ -369,42 +370,3 @@ const MAGICS: &[(u64, &str)] = &[
     (0x9123_683e, "btrfs"),
     (0x5846_5342, "xfs"),
 ];
-
-/// Copies the plain content of a directory into a fresh tmpfs (`tmpcopyup`): directories, files
-/// and symbolic links with their modes and owners.
-fn copy_up(from: &OwnedFd, to: BorrowedFd<'_>) -> Result<()> {
-    use std::os::fd::AsRawFd;
-    let from = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
-    copy_tree(&from, to)
-}
-
-fn copy_tree(from: &Path, to: BorrowedFd<'_>) -> Result<()> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let entries = std::fs::read_dir(from).with_context(|| format!("cannot read {from:?}"))?;
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {from:?}"))?;
-        let (path, name) = (entry.path(), entry.file_name());
-        let meta = entry
-            .metadata()
-            .with_context(|| format!("cannot read {path:?}"))?;
-        let mode = meta.permissions().mode() & 0o7777;
-        if meta.is_symlink() {
-            let link =
-                std::fs::read_link(&path).with_context(|| format!("cannot read {path:?}"))?;
-            sys::fs::symlinkat(&link, to, &name)?;
-        } else if meta.is_dir() {
-            sys::fs::mkdirat(to, &name, mode)?;
-            let below = sys::fs::openat(to, &name, libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
-            copy_tree(&path, below.as_fd())?;
-        } else if meta.is_file() {
-            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
-            let file = sys::fs::openat(to, &name, flags, mode)?;
-            let mut source =
-                std::fs::File::open(&path).with_context(|| format!("cannot read {path:?}"))?;
-            std::io::copy(&mut source, &mut std::fs::File::from(file))
-                .with_context(|| format!("cannot copy {path:?}"))?;
-        }
-        sys::fs::fchownat(to, &name, meta.uid(), meta.gid(), libc::AT_SYMLINK_NOFOLLOW)?;
-    }
-    Ok(())
-}
