@@ -17,15 +17,22 @@ use crate::sys;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// So many files have a record of each call; the calls of more would crowd the rest out of it.
 const RECORDED: usize = 200;
 
 /// Copies the directory `place` of the root into `mount`. Nothing to do when there is no such
-/// directory, or when the mount has content of its own. Errors: the disk is full, a file cannot
-/// be read.
-pub fn copy_up(root: BorrowedFd<'_>, place: &Path, mount: BorrowedFd<'_>) -> Result<()> {
+/// directory, or when the mount has content of its own. The mount's own mode and owner stay as the
+/// options of its file system (`options`) have them, where they say so. Errors: the disk is full, a
+/// file cannot be read.
+pub fn copy_up(
+    root: BorrowedFd<'_>,
+    place: &Path,
+    mount: BorrowedFd<'_>,
+    options: &[String],
+) -> Result<()> {
     let what = || format!("cannot copy the image's {} into it", place.display());
     let by_descriptor = |fd: i32| PathBuf::from(format!("/proc/self/fd/{fd}"));
     let Ok(place) = open_in_root(root, place, libc::O_RDONLY | libc::O_DIRECTORY) else {
@@ -47,13 +54,22 @@ pub fn copy_up(root: BorrowedFd<'_>, place: &Path, mount: BorrowedFd<'_>) -> Res
     out.flush().with_context(what)?;
     drop(out);
     spool.rewind().with_context(what)?;
+    let before = std::fs::metadata(&to).with_context(what)?;
     let recorder = sys::record::current();
     if count(&from) > RECORDED {
         sys::record::install(None);
     }
     let applied = apply::apply(BufReader::new(spool), &to, apply::Target::Plain);
     sys::record::install(recorder);
-    applied.map(drop).with_context(what)
+    applied.with_context(what)?;
+    let given = |key: &str| options.iter().any(|o| o.starts_with(key));
+    if given("uid=") || given("gid=") {
+        sys::fs::fchownat(mount, ".", before.uid(), before.gid(), 0).with_context(what)?;
+    }
+    if given("mode=") {
+        sys::fs::fchmodat(mount, ".", before.mode() & 0o7777).with_context(what)?;
+    }
+    Ok(())
 }
 
 /// The number of files below `directory`, counted no further than is of interest.

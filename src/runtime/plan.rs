@@ -6,8 +6,10 @@
 //!
 //! ```text
 //!   parent  cgroup and limits          before the process exists: it never runs unlimited
+//!   parent  id-mapped, shared trees    while they are the host's, to be inherited
 //!   parent  clone3                     into new namespaces (and, on cgroup v2, the cgroup)
 //!   parent  id maps                    before init is anybody in its user namespace
+//!   parent  network devices            as soon as there is a namespace to put them into
 //!   init    identity, session          root of its namespaces, away from the caller's terminal
 //!   init    names, mounts, devices     while the host's files can still be reached as sources
 //!   init    terminal                   from the container's own devpts
@@ -23,19 +25,21 @@
 //! Interface: [`plan`]. Read next: the actions, in the order above: `rootfs.rs`, `mount.rs`, ….
 
 mod filesystem;
+mod parent;
 
 use super::hooks::{Hooks, Moment};
+use super::listener::ConnectAgent;
 use super::operations::{WriteRecord, hooks_of};
 use super::pause::{AwaitStart, Listen};
 use super::program::{ChangeDirectory, Execute};
 use super::reaper::Reaper;
-use super::session::{NewCgroupNamespace, NewSession, NotDumpable};
+use super::session::{NewCgroupNamespace, NewSession, NotDumpable, NotTheHosts, Sysctl};
 use super::terminal::Channel;
-use super::{INIT_ANNOTATION, Request, identity, privileges, resources};
+use super::{INIT_ANNOTATION, Request, identity, privileges, resources, scheduling};
 use crate::cgroups::{self, SetUp};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use crate::journal::{Plan, Stage, Step};
+use crate::journal::{Actor, Plan, Stage, Step};
 use crate::namespaces::{self, actions};
 use crate::security::actions::{NewKeyring, OomScoreAdj};
 use crate::spec::runtime::{Linux, NamespaceType, Process, Spec};
@@ -107,6 +111,7 @@ impl<'a> Builder<'a> {
 
     fn build(mut self) -> Result<Plan> {
         let group = self.cgroup()?;
+        self.trees()?;
         self.split(group)?;
         self.identity();
         self.names();
@@ -141,6 +146,16 @@ impl<'a> Builder<'a> {
         self.plan.push(Step::init(stage, id.into(), why, action));
     }
 
+    /// A step id that no step has yet: `mount-/data`, `mount-/data-2`.
+    fn unique(&self, id: String) -> String {
+        let taken = |id: &str| self.plan.steps.iter().any(|s| s.id == id);
+        let mut numbered = (2..).map(|n| format!("{id}-{n}"));
+        match taken(&id) {
+            false => id,
+            true => numbered.find(|id| !taken(id)).unwrap_or_default(),
+        }
+    }
+
     /// A new namespace of this type is asked for (not one to join).
     fn creates(&self, typ: NamespaceType) -> bool {
         self.linux
@@ -157,6 +172,12 @@ impl<'a> Builder<'a> {
             .find(|n| n.typ == typ)?
             .path
             .as_deref()
+    }
+
+    /// The type of namespace that a kernel parameter belongs to. Errors: the container has none.
+    fn namespace_of(&self, key: &str) -> Result<u64> {
+        let has = |flag| self.linux.namespaces.iter().any(|n| flag_of(n.typ) == flag);
+        Sysctl::check(key, has)
     }
 
     fn in_user_namespace(&self) -> bool {
@@ -208,6 +229,15 @@ impl<'a> Builder<'a> {
                 Listen { dir },
             );
         }
+        let agent = privileges::agent(self.linux)?;
+        if let Some(path) = agent.clone() {
+            self.parent(
+                Stage::Runtime,
+                "seccomp-agent",
+                "The agent that decides about some of its calls is on this side of the walls.",
+                ConnectAgent { path },
+            );
+        }
         // A pid namespace is only ever entered by children, so the parent joins it before the
         // split; all others init joins itself.
         if let Some(path) = self.joins(NamespaceType::Pid) {
@@ -253,6 +283,8 @@ impl<'a> Builder<'a> {
                 action,
             );
         }
+        self.net_devices()?;
+        self.agent_state(agent.is_some());
         // First of all that init does: nothing of it escapes the limits.
         self.plan.steps.extend(group.after_clone);
         Ok(())
@@ -333,6 +365,18 @@ impl<'a> Builder<'a> {
         ] {
             if let Some(path) = self.joins(typ) {
                 let name = kind_of(typ);
+                let set = |key| self.namespace_of(key).is_ok_and(|f| f == flag_of(typ));
+                if self.linux.sysctl.keys().any(|key| set(key)) {
+                    self.init(
+                        Stage::Namespaces,
+                        format!("foreign-{name}"),
+                        "Kernel parameters are going to be set in it, so it must not be the host's.",
+                        NotTheHosts {
+                            kind: name,
+                            path: path.to_path_buf(),
+                        },
+                    );
+                }
                 let join = joining(typ, path);
                 self.init(
                     Stage::Namespaces,
@@ -423,9 +467,16 @@ impl<'a> Builder<'a> {
 
     fn privileges(&mut self) -> Result<()> {
         let p = self.process;
-        for limit in &p.rlimits {
-            self.plan.push(privileges::rlimit(limit)?);
-        }
+        self.plan.steps.extend(privileges::rlimits(&p.rlimits)?);
+        // In a user namespace init has no power over the host's processors; the parent has.
+        let actor = match self.in_user_namespace() {
+            true => Actor::Parent,
+            false => Actor::Init,
+        };
+        let (theirs, own): (Vec<Step>, Vec<Step>) = scheduling::steps(p, self.linux, actor)?
+            .into_iter()
+            .partition(|s| s.actor == Actor::Parent);
+        self.plan.steps.extend(theirs);
         let cwd = ChangeDirectory {
             path: p.cwd.clone(),
         };
@@ -437,7 +488,7 @@ impl<'a> Builder<'a> {
                 "The container is made. Its program begins when somebody says so.",
                 AwaitStart {
                     preserve_fds: self.request.wishes.preserve_fds,
-                    keep: &[],
+                    keep: super::listener::LATER,
                 },
             );
         }
@@ -457,6 +508,9 @@ impl<'a> Builder<'a> {
                 },
             );
         }
+        // In the process that becomes the program, not in the init that stays: a process with a
+        // deadline cannot be forked.
+        self.plan.steps.extend(own);
         self.plan
             .steps
             .extend(privileges::steps(p, self.linux, self.host)?);
@@ -498,12 +552,11 @@ fn check_supported(process: &Process, linux: &Linux) -> Result<()> {
                 .is_some_and(|l| !l.is_empty()),
             "process.selinuxLabel",
         ),
-        (process.scheduler.is_some(), "process.scheduler"),
-        (process.io_priority.is_some(), "process.ioPriority"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        (linux.personality.is_some(), "linux.personality"),
-        (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-        (!linux.net_devices.is_empty(), "linux.netDevices"),
+        (
+            linux.mount_label.as_deref().is_some_and(|l| !l.is_empty()),
+            "linux.mountLabel",
+        ),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, name)) => Err(Error::kind(

@@ -314,3 +314,20 @@ pub fn fchdir(fd: impl AsFd) -> SysResult<()> {
         || check(unsafe { libc::fchdir(raw) }).map(drop),
     )
 }
+
+/// `ssize_t sendfile(int out_fd, int in_fd, NULL, size_t count)`: copies from one file's position to
+/// the other's, at most 1 GiB; how many bytes, 0 at the end. `path` is what is copied, for the record.
+///
+/// Errors: `EINVAL` (a file that cannot be mapped), `ENOSPC`. See sendfile(2).
+pub fn sendfile(to: impl AsFd, from: impl AsFd, path: &Path) -> SysResult<usize> {
+    let (to, from) = (to.as_fd().as_raw_fd(), from.as_fd().as_raw_fd());
+    state_changing(
+        "sendfile",
+        || format!("{to}, {from} ({path:?}), NULL, 1<<30"),
+        || {
+            let whole = std::ptr::null_mut();
+            // SAFETY: a null offset means the file's own position; no other memory is involved.
+            check(unsafe { libc::sendfile(to, from, whole, 1 << 30) } as i64).map(|n| n as usize)
+        },
+    )
+}
