@@ -69,6 +69,7 @@ fn table(spec: &Spec, host: &Host) -> String {
         host,
         group: group(spec, host),
         stdio: Stdio::Terminal,
+        wishes: Default::default(),
     };
     let plan = plan(&request).unwrap();
     let mut text = String::new();
@@ -127,6 +128,7 @@ fn what_cannot_be_done_is_refused_before_anything_is() {
             host: &host,
             group: group(&spec, &host),
             stdio: Stdio::Inherit,
+            wishes: Default::default(),
         };
         format!("{:#}", plan(&request).unwrap_err())
     };

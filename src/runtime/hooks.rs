@@ -138,7 +138,7 @@ pub fn run(moment: Moment, hooks: &[Hook], state: &State) -> Result<()> {
     for hook in hooks {
         let result = call(hook, &state)
             .with_context(|| format!("the {} hook {} failed", moment.name(), hook.path.display()))
-            .map_err(|e| e.topic("hooks"));
+            .map_err(|e| e.topic("oci-bundle"));
         match result {
             Err(e) if moment == Moment::Poststop => failures.push(e),
             other => other?,

@@ -29,13 +29,13 @@ use std::path::PathBuf;
 pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>> {
     let agent = agent(linux)?;
     let sets = match &process.capabilities {
-        // An ambient capability must be permitted and inheritable too: the kernel refuses it else,
-        // and documents in the wild ask for it (`runc spec` did for years), so it is left out.
+        // An ambient capability must be inheritable too, or the kernel refuses it. Documents in the
+        // wild ask for ambient ones alone (`runc spec` did for years): they get what they got.
         Some(c) => {
             let sets = CapabilitySets::from_oci(c)?;
-            let possible = sets.permitted.intersect(sets.inheritable);
+            let in_vain = sets.permitted.minus(sets.inheritable);
             CapabilitySets {
-                ambient: sets.ambient.intersect(possible),
+                ambient: sets.ambient.minus(in_vain),
                 ..sets
             }
         }

@@ -271,6 +271,7 @@ fn make(bundle: &Path) -> glassbox::Result<i32> {
         host: &host,
         group: runtime::group_of(&spec, &host)?,
         stdio: streams(bundle, "stdout"),
+        wishes: runtime::Wishes::default(),
     };
     let init = runtime::launch(request, Plan::default(), &mut (), &options)?;
     let result = match std::fs::read_to_string(bundle.join("exec.json")) {
@@ -282,6 +283,7 @@ fn make(bundle: &Path) -> glassbox::Result<i32> {
                 process: &process,
                 host: &host,
                 stdio: streams(bundle, "exec-stdout"),
+                preserve_fds: 0,
             };
             let result = runtime::exec(request, &mut (), &options).map(|p| end_of(&p));
             let _ = process::pidfd_send_signal(&init.pidfd, libc::SIGKILL);
