@@ -13,6 +13,7 @@ use super::program::{ChangeDirectory, Execute};
 use super::rootfs::OpenRoot;
 use super::session::{NewSession, NotDumpable};
 use super::terminal::{Channel, OpenTerminal, ReceiveTerminal, Streams};
+use super::scheduling::{self, RestoreAffinity, SetAffinity};
 use super::{Launched, Stdio, group_of, privileges, put_streams, run};
 use crate::cgroups::{
     self,
@@ -20,7 +21,7 @@ use crate::cgroups::{
 };
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
-use crate::journal::{self, Action, Plan, Planned, Scene, Stage, Step, Watch};
+use crate::journal::{self, Action, Actor, Plan, Planned, Scene, Stage, Step, Watch};
 use crate::namespaces::actions::{Clone, Join, SetNs};
 use crate::spec::runtime::{NamespaceType, Process, Spec};
 use crate::sys;
@@ -112,6 +113,21 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             join_init(request.init, before),
         ));
     }
+    // A new process has its parent's processors, so before it is in the container's cgroup the
+    // parent's are what it has.
+    let (initial, after) = scheduling::affinity(process)?;
+    let passing = initial.is_some();
+    if let Some(cpus) = initial {
+        plan.push(Step::parent(
+            runtime,
+            "initial-affinity",
+            "The processors that it begins on, outside the container's cgroup.",
+            SetAffinity {
+                cpus,
+                passing: true,
+            },
+        ));
+    }
     plan.push(Step::parent(
         Stage::Namespaces,
         "clone",
@@ -121,6 +137,14 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             into_cgroup: into.is_some().then_some("cgroup"),
         },
     ));
+    if passing {
+        plan.push(Step::parent(
+            runtime,
+            "restore-affinity",
+            "The child has inherited them; we go back to our own.",
+            RestoreAffinity,
+        ));
+    }
     if let Some(group) = &group {
         let attach = Attach::new(group, Who::Init, into.is_some());
         if !attach.files.is_empty() {
@@ -131,6 +155,17 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
                 attach,
             ));
         }
+    }
+    if let Some(cpus) = after {
+        plan.push(Step::init(
+            runtime,
+            "affinity",
+            "The processors that it runs on, now that it is in the container's cgroup.",
+            SetAffinity {
+                cpus,
+                passing: false,
+            },
+        ));
     }
     plan.push(Step::init(
         runtime,
@@ -204,6 +239,8 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         path: process.cwd.clone(),
     };
     plan.push(Step::init(runtime, "cwd", "Where the program starts.", cwd));
+    plan.steps
+        .extend(scheduling::steps(process, linux, Actor::Init)?);
     plan.steps
         .extend(privileges::steps(process, linux, request.host)?);
     plan.push(Step::init(

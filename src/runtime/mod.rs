@@ -22,6 +22,7 @@ mod program;
 mod reaper;
 mod resources;
 mod rootfs;
+mod scheduling;
 mod session;
 mod terminal;
 

@@ -26,11 +26,11 @@ use super::program::{ChangeDirectory, Execute};
 use super::reaper::Reaper;
 use super::session::{NewCgroupNamespace, NewSession, NotDumpable};
 use super::terminal::Channel;
-use super::{INIT_ANNOTATION, Request, identity, privileges, resources};
+use super::{INIT_ANNOTATION, Request, identity, privileges, resources, scheduling};
 use crate::cgroups::{self, SetUp};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use crate::journal::{Plan, Stage, Step};
+use crate::journal::{Actor, Plan, Stage, Step};
 use crate::namespaces::{self, actions};
 use crate::security::actions::{NewKeyring, OomScoreAdj};
 use crate::spec::runtime::{Linux, NamespaceType, Process, Spec};
@@ -365,6 +365,15 @@ impl<'a> Builder<'a> {
         for limit in &p.rlimits {
             self.plan.push(privileges::rlimit(limit)?);
         }
+        // In a user namespace init has no power over the host's processors; the parent has.
+        let actor = match self.in_user_namespace() {
+            true => Actor::Parent,
+            false => Actor::Init,
+        };
+        let (theirs, own): (Vec<Step>, Vec<Step>) = scheduling::steps(p, self.linux, actor)?
+            .into_iter()
+            .partition(|s| s.actor == Actor::Parent);
+        self.plan.steps.extend(theirs);
         let cwd = ChangeDirectory {
             path: p.cwd.clone(),
         };
@@ -384,6 +393,9 @@ impl<'a> Builder<'a> {
                 },
             );
         }
+        // In the process that becomes the program, not in the init that stays: a process with a
+        // deadline cannot be forked.
+        self.plan.steps.extend(own);
         self.plan
             .steps
             .extend(privileges::steps(p, self.linux, self.host)?);
@@ -424,12 +436,8 @@ fn check_supported(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> 
                 .is_some_and(|l| !l.is_empty()),
             "process.selinuxLabel",
         ),
-        (process.scheduler.is_some(), "process.scheduler"),
-        (process.io_priority.is_some(), "process.ioPriority"),
         (spec.hooks.is_some(), "hooks"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        (linux.personality.is_some(), "linux.personality"),
-        (linux.memory_policy.is_some(), "linux.memoryPolicy"),
         (!linux.net_devices.is_empty(), "linux.netDevices"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {

@@ -28,6 +28,7 @@ pub mod namespace;
 pub mod poll;
 pub mod process;
 pub mod record;
+pub mod sched;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
