@@ -11,6 +11,7 @@ use super::mount::{ROOT, open_in_root, target};
 use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::sys::{self, fs::CWD, mount as m};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 /// One device.
@@ -30,6 +31,30 @@ pub struct Node {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+}
+
+impl Node {
+    /// Whether what was opened is this device.
+    fn is_like(&self, opened: impl AsFd) -> Result<bool> {
+        let fd = opened.as_fd();
+        let stat = nix::sys::stat::fstat(fd).map_err(|errno| sys::SysError {
+            call: "fstat",
+            args: fd.as_raw_fd().to_string(),
+            errno,
+        })?;
+        let number = sys::fs::makedev(self.major, self.minor);
+        let same = self.kind == 'p' || stat.st_rdev == number;
+        Ok(stat.st_mode & libc::S_IFMT == self.format() && same)
+    }
+
+    /// The type bits of its mode.
+    fn format(&self) -> u32 {
+        match self.kind {
+            'b' => libc::S_IFBLK,
+            'p' => libc::S_IFIFO,
+            _ => libc::S_IFCHR,
+        }
+    }
 }
 
 /// Makes one node: by mknod, or (in a user namespace) by a bind mount of the host's node.
@@ -67,6 +92,16 @@ impl Action for MakeNode {
         let root = scene.fd(ROOT)?;
         if self.bind {
             let mount = m::open_tree(CWD, &n.path, m::OPEN_TREE_CLONE).with_context(what)?;
+            if !n.is_like(&mount).with_context(what)? {
+                return Err(Error::new(what()).caused_by(Error::new(format!(
+                    "the host's {} is not {} {}:{}",
+                    n.path.display(),
+                    n.kind,
+                    n.major,
+                    n.minor
+                )))
+                .hint("in a user namespace a device is the host's node of the same path"));
+            }
             let place = target(root, &n.path, false).with_context(what)?;
             let flags = m::MOVE_MOUNT_F_EMPTY_PATH | m::MOVE_MOUNT_T_EMPTY_PATH;
             return m::move_mount(&mount, Path::new(""), &place, Path::new(""), flags)
@@ -77,19 +112,24 @@ impl Action for MakeNode {
             _ => return Err(Error::new(format!("{:?} is no path for a device", n.path))),
         };
         let parent = target(root, parent, true).with_context(what)?;
-        let format = match n.kind {
-            'b' => libc::S_IFBLK,
-            'p' => libc::S_IFIFO,
-            _ => libc::S_IFCHR,
-        };
         let number = if n.kind == 'p' {
             0
         } else {
             sys::fs::makedev(n.major, n.minor)
         };
-        match sys::fs::mknodat(&parent, name, format | n.mode, number) {
-            // The image brings its own: leave it, as other runtimes do.
-            Err(e) if e.errno == sys::Errno::EEXIST => return Ok(()),
+        match sys::fs::mknodat(&parent, name, n.format() | n.mode, number) {
+            // The image (or the host's /dev) brings it: then it stays as it is, but it has to be it.
+            Err(e) if e.errno == sys::Errno::EEXIST => {
+                let flags = libc::O_PATH | libc::O_NOFOLLOW;
+                let there = sys::fs::openat(&parent, name, flags, 0).with_context(what)?;
+                return match n.is_like(&there).with_context(what)? {
+                    true => Ok(()),
+                    false => Err(Error::new(what()).caused_by(Error::new(format!(
+                        "there is something else at {} already",
+                        n.path.display()
+                    )))),
+                };
+            }
             other => other.with_context(what)?,
         }
         // mknod's mode is cut by the umask, and the owner is whoever calls.

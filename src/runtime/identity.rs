@@ -23,7 +23,8 @@ pub fn denies_setgroups(linux: &Linux, host: &Host) -> bool {
     own && map_writer(IdKind::Gid, &id_maps(&linux.gid_mappings), &caller(host)) == MapWriter::Own
 }
 
-fn id_maps(list: &[IdMapping]) -> Vec<IdMap> {
+/// The namespaces stage's form of a document's map.
+pub fn id_maps(list: &[IdMapping]) -> Vec<IdMap> {
     list.iter()
         .map(|m| IdMap {
             inside: m.container_id,

@@ -15,6 +15,7 @@ mod devices;
 mod exec;
 mod identity;
 mod mount;
+mod netdevice;
 mod options;
 mod plan;
 mod privileges;
@@ -25,6 +26,7 @@ mod rootfs;
 mod scheduling;
 mod session;
 mod terminal;
+mod tree;
 
 pub use exec::{ExecRequest, exec, plan_exec};
 pub use plan::plan;

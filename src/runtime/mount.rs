@@ -32,6 +32,8 @@ pub struct Mount {
     pub source: PathBuf,
     /// The parsed options.
     pub options: MountOptions,
+    /// The scene's name of the copy of `source` that the parent has made (see `tree.rs`).
+    pub tree: Option<String>,
 }
 
 impl Action for Mount {
@@ -39,7 +41,9 @@ impl Action for Mount {
         let to = self.destination.display();
         let o = &self.options;
         let mut calls = Vec::new();
-        if o.bind {
+        if self.tree.is_some() {
+            // Copied by an earlier step.
+        } else if o.bind {
             let recursive = if o.recursive { "|AT_RECURSIVE" } else { "" };
             let open = Planned::new(
                 "open_tree",
@@ -85,7 +89,13 @@ impl Action for Mount {
                 self.destination.display()
             )
         };
-        let mount = self.detached().with_context(what)?;
+        let mount = match &self.tree {
+            Some(name) => scene
+                .take_fd(name)
+                .context("no earlier step has copied it (a fault in the plan)")
+                .with_context(what)?,
+            None => self.detached().with_context(what)?,
+        };
         let root = scene.fd(ROOT)?;
         if self.options.copy_up {
             // Before the mount is read-only, and before it covers what is copied.

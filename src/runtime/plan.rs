@@ -6,8 +6,10 @@
 //!
 //! ```text
 //!   parent  cgroup and limits          before the process exists: it never runs unlimited
+//!   parent  id-mapped, shared trees    while they are the host's, to be inherited
 //!   parent  clone3                     into new namespaces (and, on cgroup v2, the cgroup)
 //!   parent  id maps                    before init is anybody in its user namespace
+//!   parent  network devices            as soon as there is a namespace to put them into
 //!   init    identity, session          root of its namespaces, away from the caller's terminal
 //!   init    names, mounts, devices     while the host's files can still be reached as sources
 //!   init    terminal                   from the container's own devpts
@@ -21,7 +23,9 @@
 //! Interface: [`plan`]. Read next: the actions, in the order above: `rootfs.rs`, `mount.rs`, ….
 
 mod filesystem;
+mod trees;
 
+use super::netdevice::MoveNetDevice;
 use super::program::{ChangeDirectory, Execute};
 use super::reaper::Reaper;
 use super::session::{NewCgroupNamespace, NewSession, NotDumpable};
@@ -102,6 +106,7 @@ impl<'a> Builder<'a> {
 
     fn build(mut self) -> Result<Plan> {
         let group = self.cgroup()?;
+        self.trees()?;
         self.split(group)?;
         self.identity();
         self.names();
@@ -131,6 +136,16 @@ impl<'a> Builder<'a> {
         action: impl crate::journal::Action + 'static,
     ) {
         self.plan.push(Step::init(stage, id.into(), why, action));
+    }
+
+    /// A step id that no step has yet: `mount-/data`, `mount-/data-2`.
+    fn unique(&self, id: String) -> String {
+        let taken = |id: &str| self.plan.steps.iter().any(|s| s.id == id);
+        let mut numbered = (2..).map(|n| format!("{id}-{n}"));
+        match taken(&id) {
+            false => id,
+            true => numbered.find(|id| !taken(id)).unwrap_or_default(),
+        }
     }
 
     /// A new namespace of this type is asked for (not one to join).
@@ -224,8 +239,50 @@ impl<'a> Builder<'a> {
             let steps = identity::map_steps(self.linux, self.host)?;
             self.plan.steps.extend(steps);
         }
+        self.net_devices()?;
         // First of all that init does: nothing of it escapes the limits.
         self.plan.steps.extend(group.after_clone);
+        Ok(())
+    }
+
+    /// Devices go into the network namespace while the parent waits with nobody inside yet.
+    fn net_devices(&mut self) -> Result<()> {
+        let joined = self.joins(NamespaceType::Network);
+        if !self.linux.net_devices.is_empty()
+            && joined.is_none()
+            && !self.creates(NamespaceType::Network)
+        {
+            return Err(Error::kind(
+                Kind::Usage,
+                "linux.netDevices needs a network namespace of the container's own",
+            )
+            .hint("linux.namespaces has none: the devices are there already")
+            .topic("oci-bundle"));
+        }
+        for (name, device) in &self.linux.net_devices {
+            let inside = match device.name.as_deref() {
+                None | Some("") => name,
+                Some(inside) => inside,
+            };
+            if let Some(wrong) = [name, inside].into_iter().find(|n| !is_device_name(n)) {
+                return Err(Error::kind(
+                    Kind::Usage,
+                    format!("{wrong:?} is no name of a network device"),
+                )
+                .hint("it has 1 to 15 bytes, none of them a slash, a colon or a space"));
+            }
+            let action = MoveNetDevice {
+                name: name.clone(),
+                inside: inside.to_string(),
+                namespace: joined.map(Path::to_path_buf),
+            };
+            self.parent(
+                Stage::Namespaces,
+                format!("net-device-{name}"),
+                "A device of the host's becomes the container's; it goes home with the namespace.",
+                action,
+            );
+        }
         Ok(())
     }
 
@@ -412,6 +469,12 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// As the kernel's `dev_valid_name` has it.
+fn is_device_name(name: &str) -> bool {
+    let wrong = |c: char| c == '/' || c == ':' || c.is_whitespace();
+    (1..16).contains(&name.len()) && name != "." && name != ".." && !name.contains(wrong)
+}
+
 fn joining(typ: NamespaceType, path: &Path) -> actions::SetNs {
     actions::SetNs {
         join: actions::Join::Path(path.to_path_buf()),
@@ -438,7 +501,6 @@ fn check_supported(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> 
         ),
         (spec.hooks.is_some(), "hooks"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        (!linux.net_devices.is_empty(), "linux.netDevices"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, name)) => Err(Error::kind(

@@ -6,11 +6,12 @@
 //! What it implements: runtime-spec "Root", "Rootfs Mount Propagation", "Masked Paths",
 //! "Readonly Paths"; pivot_root(2), mount_namespaces(7).
 //! Interface: the actions [`BindRoot`], [`OpenRoot`], [`Pivot`], [`ReadOnlyMount`],
-//! [`Mask`], [`ReadOnly`]. Read next: `devices.rs`.
+//! [`Mask`], [`ReadOnly`], [`RootPropagation`]. Read next: `devices.rs`.
 
 use super::mount::{ROOT, open_in_root};
 use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
+use crate::namespaces::actions::Propagation;
 use crate::sys::{self, mount as m};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -23,17 +24,22 @@ const NULL: &str = "null";
 pub struct BindRoot {
     /// The root directory.
     pub path: PathBuf,
+    /// Cut off from the host's mounts; else it stays their slave.
+    pub private: bool,
 }
 
 impl Action for BindRoot {
     fn calls(&self) -> Vec<Planned> {
-        vec![
-            Planned::new(
-                "mount",
-                format!("{:?}, {:?}, NULL, MS_BIND|MS_REC", self.path, self.path),
-            ),
-            Planned::new("mount", format!("NULL, {:?}, NULL, MS_PRIVATE", self.path)),
-        ]
+        let path = &self.path;
+        let mut calls = vec![Planned::new(
+            "mount",
+            format!("{path:?}, {path:?}, NULL, MS_BIND|MS_REC"),
+        )];
+        if self.private {
+            let args = format!("NULL, {path:?}, NULL, MS_PRIVATE");
+            calls.push(Planned::new("mount", args));
+        }
+        calls
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
         let what = || format!("cannot make {} a mount point", self.path.display());
@@ -45,7 +51,39 @@ impl Action for BindRoot {
             None,
         )
         .with_context(what)?;
-        m::mount(None, &self.path, None, libc::MS_PRIVATE, None).with_context(what)
+        match self.private {
+            true => m::mount(None, &self.path, None, libc::MS_PRIVATE, None).with_context(what),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Gives the new root its propagation (`linux.rootfsPropagation`).
+#[derive(Debug)]
+pub struct RootPropagation {
+    /// What it becomes.
+    pub propagation: Propagation,
+    /// With every mount below it.
+    pub recursive: bool,
+}
+
+impl RootPropagation {
+    fn flag(&self) -> u64 {
+        match self.recursive {
+            true => self.propagation.flag(),
+            false => self.propagation.flag() & !libc::MS_REC,
+        }
+    }
+}
+
+impl Action for RootPropagation {
+    fn calls(&self) -> Vec<Planned> {
+        let flag = sys::flag_names(self.flag(), m::MS_FLAGS);
+        vec![Planned::new("mount", format!("NULL, \"/\", NULL, {flag}"))]
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        m::mount(None, Path::new("/"), None, self.flag(), None)
+            .context("cannot set the propagation of the root")
     }
 }
 

@@ -25,6 +25,7 @@ pub mod cred;
 pub mod fs;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod poll;
 pub mod process;
 pub mod record;

@@ -12,6 +12,7 @@
 //! | [`Clone`] | clone3 | parent |
 //! | [`Unshare`], [`SetNs`] | unshare, setns | either |
 //! | [`DenySetgroups`], [`WriteIdMap`], [`NewIdMap`] | write, newuidmap | parent (or itself) |
+//! | [`HoldIdMap`] | clone3, write | parent, for an id-mapped mount |
 //! | [`TimeOffsets`] | write, setns | the process that called unshare |
 //! | [`SetHostname`], [`SetDomainname`], [`LoopbackUp`] | sethostname … | init |
 //! | [`Propagate`], [`BindRootOntoItself`], [`MountProc`], [`PivotRoot`] | mount, pivot_root | init |
@@ -20,12 +21,14 @@
 //! Read next: `clone.rs`.
 
 mod clone;
+mod holder;
 mod idmaps;
 mod mounts;
 mod names;
 mod program;
 
 pub use clone::{Clone, Join, SetNs, Unshare};
+pub use holder::HoldIdMap;
 pub use idmaps::{DenySetgroups, NewIdMap, Whose, WriteIdMap};
 pub use mounts::{BindRootOntoItself, MountProc, PivotRoot, Propagate, Propagation};
 pub use names::{LoopbackUp, SetDomainname, SetHostname, TimeOffset, TimeOffsets};

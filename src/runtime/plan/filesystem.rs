@@ -19,7 +19,9 @@ use crate::runtime::devices::{Link, MakeNode, Node};
 use crate::runtime::mount::Mount;
 use crate::runtime::options::MountOptions;
 use crate::runtime::program::MakeWorkingDirectory;
-use crate::runtime::rootfs::{BindRoot, Mask, OpenRoot, Pivot, ReadOnly, ReadOnlyMount};
+use crate::runtime::rootfs::{
+    BindRoot, Mask, OpenRoot, Pivot, ReadOnly, ReadOnlyMount, RootPropagation,
+};
 use crate::runtime::session::Sysctl;
 use crate::runtime::terminal::{OpenTerminal, ReceiveTerminal, Streams};
 use crate::security::paths::{DEVICES, LINKS};
@@ -28,7 +30,13 @@ use std::path::{Path, PathBuf};
 
 impl Builder<'_> {
     pub(super) fn root_and_mounts(&mut self) -> Result<()> {
-        let propagation = propagation(self.linux.rootfs_propagation.as_deref())?;
+        let keep = propagation(self.linux.rootfs_propagation.as_deref())?;
+        // The copies of the host's mounts are never shared with it: what init mounts would appear
+        // there. What shall be shared was copied before (`trees.rs`).
+        let propagation = match keep {
+            Some(Propagation::Private | Propagation::Unbindable) => Propagation::Private,
+            _ => Propagation::Slave,
+        };
         self.init(
             Stage::Namespaces,
             "propagation",
@@ -36,10 +44,7 @@ impl Builder<'_> {
             Propagate { propagation },
         );
         let mounts = &self.spec.mounts;
-        let (root, rest) = match mounts.first() {
-            Some(m) if m.destination == Path::new("/") => (Some(m), &mounts[1..]),
-            _ => (None, &mounts[..]),
-        };
+        let root = mounts.first().filter(|m| m.destination == Path::new("/"));
         match root {
             Some(m) if m.typ.as_deref() == Some("overlay") => self.init(
                 Stage::Layers,
@@ -59,25 +64,26 @@ impl Builder<'_> {
                 "pivot_root wants a mount point, so the root is bind-mounted onto itself.",
                 BindRoot {
                     path: self.root.clone(),
+                    private: keep != Some(Propagation::Slave),
                 },
             ),
         }
-        let root = OpenRoot {
+        let open = OpenRoot {
             path: self.root.clone(),
         };
         self.init(
             Stage::Runtime,
             "open-root",
             "From here on, every path is resolved inside this directory.",
-            root,
+            open,
         );
-        for mount in rest {
-            self.mount(mount)?;
+        for (number, mount) in mounts.iter().enumerate().skip(root.iter().len()) {
+            self.mount(number, mount)?;
         }
         Ok(())
     }
 
-    fn mount(&mut self, mount: &crate::spec::runtime::Mount) -> Result<()> {
+    fn mount(&mut self, number: usize, mount: &crate::spec::runtime::Mount) -> Result<()> {
         let fstype = mount.typ.clone().unwrap_or_default();
         let mut options = MountOptions::parse(&mount.options)?;
         if !mount.destination.is_absolute() {
@@ -90,12 +96,7 @@ impl Builder<'_> {
             ));
         }
         options.bind |= fstype == "bind";
-        if !mount.uid_mappings.is_empty() || options.idmap.is_some() {
-            return Err(Error::kind(
-                Kind::Unsupported,
-                "id-mapped mounts are not supported",
-            ));
-        }
+        let tree = self.tree_of(number, mount, &options);
         if fstype == "cgroup" || fstype == "cgroup2" {
             return self.cgroup_mount(&mount.destination, &options);
         }
@@ -110,7 +111,7 @@ impl Builder<'_> {
             options.data.clear();
             return self.push_mount("/sys".into(), &mount.destination, "", options);
         }
-        self.push_mount(source, &mount.destination, &fstype, options)
+        self.push_tree(source, &mount.destination, &fstype, options, tree)
     }
 
     fn push_mount(
@@ -120,13 +121,26 @@ impl Builder<'_> {
         fstype: &str,
         options: MountOptions,
     ) -> Result<()> {
+        self.push_tree(source, destination, fstype, options, None)
+    }
+
+    fn push_tree(
+        &mut self,
+        source: PathBuf,
+        destination: &Path,
+        fstype: &str,
+        options: MountOptions,
+        tree: Option<String>,
+    ) -> Result<()> {
         let why = why_mount(fstype, options.bind);
-        let id = format!("mount-{}", destination.display());
+        // A later mount may cover an earlier one at the same place.
+        let id = self.unique(format!("mount-{}", destination.display()));
         let mount = Mount {
             destination: destination.into(),
             fstype: fstype.into(),
             source,
             options,
+            tree,
         };
         self.init(Stage::Runtime, id, why, mount);
         Ok(())
@@ -210,7 +224,8 @@ impl Builder<'_> {
             .any(|m| m.destination == Path::new("/dev") && m.typ.as_deref() == Some("tmpfs"));
         let bind = self.in_user_namespace();
         if fresh_dev {
-            for device in DEVICES {
+            let asked = |path| self.linux.devices.iter().any(|d| d.path == Path::new(path));
+            for device in DEVICES.iter().filter(|d| !asked(d.path)) {
                 let node = Node {
                     path: device.path.into(),
                     kind: 'c',
@@ -229,8 +244,22 @@ impl Builder<'_> {
             let kind = match device.typ.as_str() {
                 "b" => 'b',
                 "p" => 'p',
-                _ => 'c',
+                "c" | "u" => 'c',
+                other => {
+                    return Err(Error::kind(
+                        Kind::Usage,
+                        format!("{other:?} is no type of a device"),
+                    )
+                    .hint("it is c or u (character), b (block) or p (FIFO)"));
+                }
             };
+            if !device.path.is_absolute() {
+                let path = &device.path;
+                return Err(Error::kind(
+                    Kind::Usage,
+                    format!("the path of the device {path:?} is not absolute"),
+                ));
+            }
             let node = Node {
                 path: device.path.clone(),
                 kind,
@@ -240,7 +269,7 @@ impl Builder<'_> {
                 uid: device.uid.unwrap_or(0),
                 gid: device.gid.unwrap_or(0),
             };
-            let id = format!("device-{}", device.path.display());
+            let id = self.unique(format!("device-{}", device.path.display()));
             self.init(
                 Stage::Runtime,
                 id,
@@ -306,6 +335,18 @@ impl Builder<'_> {
             "The new root becomes /, and the host's tree is let go: there is no way back to it.",
             Pivot,
         );
+        let word = self.linux.rootfs_propagation.as_deref();
+        if let Some(keep @ (Propagation::Shared | Propagation::Unbindable)) = propagation(word)? {
+            self.init(
+                Stage::Namespaces,
+                "root-propagation",
+                "pivot_root takes no shared root, so what the root shall be it becomes now.",
+                RootPropagation {
+                    propagation: keep,
+                    recursive: word.is_some_and(|w| w.starts_with('r')),
+                },
+            );
+        }
         if self.process.terminal {
             self.parent(
                 Stage::Runtime,
@@ -378,14 +419,16 @@ fn directory_in(group: &cgroups::Group, hierarchy: &crate::host::Hierarchy) -> P
         .map_or_else(|| hierarchy.mount.clone(), |d| d.dir.clone())
 }
 
-fn propagation(word: Option<&str>) -> Result<Propagation> {
+/// What the root's propagation shall be. Absent: its mounts are slaves, so that an unmount on the
+/// host still reaches us and a container does not keep a disk busy that was unmounted there; the
+/// root itself is private.
+fn propagation(word: Option<&str>) -> Result<Option<Propagation>> {
     match word {
-        // "slave": unmounts on the host still reach us, so a container does not keep a disk busy
-        // that was unmounted there; nothing of ours reaches the host.
-        None | Some("") => Ok(Propagation::Slave),
+        None | Some("") => Ok(None),
         Some(word) => word
             .parse::<Propagation>()
-            .context("linux.rootfsPropagation is wrong"),
+            .context("linux.rootfsPropagation is wrong")
+            .map(Some),
     }
 }
 
