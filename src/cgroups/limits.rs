@@ -98,6 +98,8 @@ pub struct Memory {
     pub swappiness: Option<u64>,
     /// Processes wait in place of being killed when memory runs out (v1 only).
     pub oom_kill_disable: Option<bool>,
+    /// Buffers of TCP connections (v1 only; v2 counts them into `max`).
+    pub tcp: Option<Limit>,
 }
 
 /// How much processor time in each period, both in microseconds.
@@ -223,6 +225,26 @@ pub struct Io {
     pub max: Vec<IoMax>,
 }
 
+/// Marks on the packets that a group sends (v1 only).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Network {
+    /// The class for tc's cgroup filter: 0xAAAABBBB is AAAA:BBBB.
+    pub class_id: Option<u32>,
+    /// Priorities by network interface.
+    pub priorities: BTreeMap<String, u32>,
+}
+
+/// What a group may hold of one RDMA device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rdma {
+    /// Handles of the host channel adapter.
+    pub handles: Option<u32>,
+    /// Its objects.
+    pub objects: Option<u32>,
+}
+
 /// Everything that a group can be limited in. What is absent is left as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -239,6 +261,10 @@ pub struct Limits {
     pub io: Io,
     /// Huge pages: (page size as in the kernel's file names: `2MB`, `1GB`; bytes).
     pub hugetlb: Vec<(String, Limit)>,
+    /// Marks on network packets.
+    pub network: Network,
+    /// RDMA devices by name.
+    pub rdma: BTreeMap<String, Rdma>,
     /// Any cgroup v2 file by name, written as it is.
     pub unified: BTreeMap<String, String>,
 }

@@ -6,7 +6,9 @@
 //! Interface: [`Limits::from_oci`], [`device_rules`]. Read next: `plan/mod.rs`.
 
 use super::devices::{Access, DeviceKind, DeviceRule};
-use super::limits::{Cpu, CpuMax, Cpuset, Device, Io, IoMax, IoWeight, Limit, Limits, Memory};
+use super::limits::{
+    Cpu, CpuMax, Cpuset, Device, Io, IoMax, IoWeight, Limit, Limits, Memory, Network, Rdma,
+};
 use crate::error::{Error, Kind, Result};
 use crate::spec::runtime::{self as resources, Resources};
 use std::collections::BTreeMap;
@@ -19,10 +21,10 @@ fn number(what: &str, n: i64) -> Result<u32> {
 impl Limits {
     /// The limits in a runtime document. Device rules are apart, in [`device_rules`].
     ///
-    /// Errors (kind `Unsupported`): marks on network packets and RDMA, which are not implemented;
-    /// they are refused rather than left out. The deprecated `kernel`, `kernelTCP` and
-    /// `useHierarchy` have no effect in today's kernels and are passed over, as the specification
-    /// allows.
+    /// The deprecated `kernel` and `useHierarchy` have no effect in today's kernels and are passed
+    /// over, as the specification allows; so is `checkBeforeUpdate`, which is about a group that
+    /// holds something already. Errors (kind `Unsupported`): the weights of leaves, which went with
+    /// the CFQ scheduler (Linux 5.0).
     pub fn from_oci(r: &Resources) -> Result<Limits> {
         let mut limits = Limits {
             unified: r.unified.clone(),
@@ -37,6 +39,7 @@ impl Limits {
                 // Docker's clients send -1, as an unsigned number, for "not set".
                 swappiness: m.swappiness.filter(|n| *n <= 200),
                 oom_kill_disable: m.disable_oom_killer.filter(|off| *off),
+                tcp: limit(m.kernel_tcp),
                 ..Memory::default()
             };
         }
@@ -74,27 +77,37 @@ impl Limits {
                 .hugetlb
                 .push((h.page_size.clone(), Limit::Value(h.limit)));
         }
-        let marks = r
-            .network
-            .as_ref()
-            .is_some_and(|n| n.class_id.is_some_and(|c| c != 0) || !n.priorities.is_empty());
-        for (given, what) in [
-            (marks, "linux.resources.network (net_cls, net_prio)"),
-            (!r.rdma.is_empty(), "linux.resources.rdma"),
-        ] {
-            if given {
-                return Err(
-                    Error::kind(Kind::Unsupported, format!("{what} is not implemented"))
-                        .hint("leave it out of the configuration")
-                        .topic("cgroups"),
-                );
-            }
+        if let Some(n) = &r.network {
+            limits.network = Network {
+                class_id: n.class_id.filter(|c| *c != 0),
+                priorities: n
+                    .priorities
+                    .iter()
+                    .map(|p| (p.name.clone(), p.priority))
+                    .collect(),
+            };
+        }
+        for (device, limit) in &r.rdma {
+            let limit = Rdma {
+                handles: limit.hca_handles,
+                objects: limit.hca_objects,
+            };
+            limits.rdma.insert(device.clone(), limit);
         }
         Ok(limits)
     }
 }
 
 fn io(b: &resources::BlockIo) -> Result<Io> {
+    let leaves = b.weight_device.iter().map(|d| d.leaf_weight);
+    if leaves.chain([b.leaf_weight]).flatten().any(|w| w != 0) {
+        return Err(Error::kind(
+            Kind::Unsupported,
+            "linux.resources.blockIO has a leafWeight, which no kernel since 5.0 knows",
+        )
+        .hint("it was the CFQ scheduler's; leave it out")
+        .topic("cgroups"));
+    }
     let weight = |w: Option<u16>| w.filter(|w| *w != 0).map(|w| IoWeight::Blkio(u64::from(w)));
     let mut io = Io {
         weight: weight(b.weight),
@@ -205,8 +218,16 @@ mod tests {
 
     #[test]
     fn what_is_not_implemented_is_refused() {
-        let r = read(r#"{"network":{"classID":1048577}}"#);
+        let r = read(r#"{"blockIO":{"leafWeight":100}}"#);
         assert!(Limits::from_oci(&r).is_err());
+        let r = read(
+            r#"{"network":{"classID":1048577,"priorities":[{"name":"eth0","priority":5}]},
+                "rdma":{"mlx5_0":{"hcaHandles":3}}}"#,
+        );
+        let l = Limits::from_oci(&r).unwrap();
+        assert_eq!(l.network.class_id, Some(1_048_577));
+        assert_eq!(l.network.priorities["eth0"], 5);
+        assert_eq!(l.rdma["mlx5_0"].handles, Some(3));
         assert!(Limits::from_oci(&read("{}")).unwrap().is_empty());
     }
 

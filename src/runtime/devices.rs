@@ -93,14 +93,15 @@ impl Action for MakeNode {
         if self.bind {
             let mount = m::open_tree(CWD, &n.path, m::OPEN_TREE_CLONE).with_context(what)?;
             if !n.is_like(&mount).with_context(what)? {
-                return Err(Error::new(what()).caused_by(Error::new(format!(
-                    "the host's {} is not {} {}:{}",
-                    n.path.display(),
-                    n.kind,
-                    n.major,
-                    n.minor
-                )))
-                .hint("in a user namespace a device is the host's node of the same path"));
+                return Err(Error::new(what())
+                    .caused_by(Error::new(format!(
+                        "the host's {} is not {} {}:{}",
+                        n.path.display(),
+                        n.kind,
+                        n.major,
+                        n.minor
+                    )))
+                    .hint("in a user namespace a device is the host's node of the same path"));
             }
             let place = target(root, &n.path, false).with_context(what)?;
             let flags = m::MOVE_MOUNT_F_EMPTY_PATH | m::MOVE_MOUNT_T_EMPTY_PATH;

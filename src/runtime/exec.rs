@@ -11,9 +11,9 @@ use super::identity::BecomeRoot;
 use super::plan::flag_of;
 use super::program::{ChangeDirectory, Execute};
 use super::rootfs::OpenRoot;
+use super::scheduling::{self, RestoreAffinity, SetAffinity};
 use super::session::{NewSession, NotDumpable};
 use super::terminal::{Channel, OpenTerminal, ReceiveTerminal, Streams};
-use super::scheduling::{self, RestoreAffinity, SetAffinity};
 use super::{Launched, Stdio, group_of, privileges, put_streams, run};
 use crate::cgroups::{
     self,
@@ -232,9 +232,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             Streams,
         ));
     }
-    for limit in &process.rlimits {
-        plan.push(privileges::rlimit(limit)?);
-    }
+    plan.steps.extend(privileges::rlimits(&process.rlimits)?);
     let cwd = ChangeDirectory {
         path: process.cwd.clone(),
     };

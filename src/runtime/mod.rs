@@ -14,6 +14,7 @@ mod copy_up;
 mod devices;
 mod exec;
 mod identity;
+mod listener;
 mod mount;
 mod netdevice;
 mod options;

@@ -117,10 +117,12 @@ impl Action for MoveNetDevice {
         let before = links(&there).with_context(what)?;
         // Found after the move, the device would be there already, under a name nobody asked for.
         if let Some(taken) = before.iter().find(|l| l.name == self.inside) {
-            return Err(Error::kind(Kind::Conflict, what()).caused_by(Error::new(format!(
-                "the container's network namespace has a device {} already",
-                taken.name
-            ))));
+            return Err(
+                Error::kind(Kind::Conflict, what()).caused_by(Error::new(format!(
+                    "the container's network namespace has a device {} already",
+                    taken.name
+                ))),
+            );
         }
         let to = format!("{} → {}", self.name, path.display());
         let fd = namespace.as_raw_fd() as u32;
@@ -129,9 +131,9 @@ impl Action for MoveNetDevice {
             .with_context(what)
             .map_err(|e| match e.errno() {
                 Some(libc::EPERM) => e.hint("this needs CAP_NET_ADMIN on the host"),
-                Some(libc::EINVAL) => {
-                    e.hint("some devices never leave their namespace: `ip -d link` says netns-immutable")
-                }
+                Some(libc::EINVAL) => e.hint(
+                    "some devices never leave their namespace: `ip -d link` says netns-immutable",
+                ),
                 Some(libc::EEXIST) => e.hint(format!(
                     "a device called {} is there already, as which this one would arrive",
                     self.name
@@ -152,7 +154,9 @@ impl Action for MoveNetDevice {
             set_link(there, arrived.index, 0, 0, &attributes, &words).with_context(what)?;
         }
         for address in &addresses {
-            address.add(there, arrived.index, &self.inside).with_context(what)?;
+            address
+                .add(there, arrived.index, &self.inside)
+                .with_context(what)?;
         }
         let up = libc::IFF_UP as u32;
         let words = format!("{} up", self.inside);
@@ -215,7 +219,9 @@ impl Action for MoveNetDevice {
         let mut number = 0;
         while let Some(json) = scene.get(&self.key(&format!("address-{number}"))) {
             let address = Address::from_json(json).with_context(what)?;
-            address.add(&here, home.index, &self.name).with_context(what)?;
+            address
+                .add(&here, home.index, &self.name)
+                .with_context(what)?;
             number += 1;
         }
         if scene.get(&self.key("up")) == Some("up") {
@@ -246,7 +252,9 @@ fn socket_in(namespace: &OwnedFd) -> Result<OwnedFd> {
 /// The device that was not there before.
 fn arrived(socket: impl AsFd, before: &[Link]) -> Result<Link> {
     let now = links(&socket)?;
-    let new = now.into_iter().find(|l| before.iter().all(|b| b.index != l.index));
+    let new = now
+        .into_iter()
+        .find(|l| before.iter().all(|b| b.index != l.index));
     new.context("the device moved and cannot be found where it went")
 }
 
@@ -304,7 +312,9 @@ fn links(socket: impl AsFd) -> sys::SysResult<Vec<Link>> {
 fn link(body: &[u8]) -> Option<Link> {
     let number = |at: usize| Some(i32::from_ne_bytes(*body.get(at..)?.first_chunk()?));
     let attributes = get_attributes(body.get(IFINFO..)?);
-    let (_, name) = attributes.iter().find(|(kind, _)| *kind == libc::IFLA_IFNAME)?;
+    let (_, name) = attributes
+        .iter()
+        .find(|(kind, _)| *kind == libc::IFLA_IFNAME)?;
     Some(Link {
         index: number(4)?,
         name: String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned(),
@@ -350,15 +360,26 @@ impl Address {
         put_attributes(&mut body, &self.attributes);
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let words = format!("{device} {}", self.text());
-        netlink::request(socket, libc::RTM_NEWADDR, flags, &body, "RTM_NEWADDR", &words)
+        netlink::request(
+            socket,
+            libc::RTM_NEWADDR,
+            flags,
+            &body,
+            "RTM_NEWADDR",
+            &words,
+        )
     }
     /// `192.0.2.1/24`
     fn text(&self) -> String {
         let find = |kind| self.attributes.iter().find(|(k, _)| *k == kind);
         let value = find(libc::IFA_LOCAL).or_else(|| find(libc::IFA_ADDRESS));
         let ip = value.and_then(|(_, v)| match v.as_slice() {
-            v if v.len() == 4 => <[u8; 4]>::try_from(v).ok().map(|v| std::net::IpAddr::from(v)),
-            v => <[u8; 16]>::try_from(v).ok().map(|v| std::net::IpAddr::from(v)),
+            v if v.len() == 4 => <[u8; 4]>::try_from(v)
+                .ok()
+                .map(|v| std::net::IpAddr::from(v)),
+            v => <[u8; 16]>::try_from(v)
+                .ok()
+                .map(|v| std::net::IpAddr::from(v)),
         });
         match ip {
             Some(ip) => format!("{ip}/{}", self.header[1]),

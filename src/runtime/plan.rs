@@ -23,9 +23,9 @@
 //! Interface: [`plan`]. Read next: the actions, in the order above: `rootfs.rs`, `mount.rs`, ….
 
 mod filesystem;
-mod trees;
+mod parent;
 
-use super::netdevice::MoveNetDevice;
+use super::listener::ConnectAgent;
 use super::program::{ChangeDirectory, Execute};
 use super::reaper::Reaper;
 use super::session::{NewCgroupNamespace, NewSession, NotDumpable};
@@ -192,6 +192,15 @@ impl<'a> Builder<'a> {
                 Channel,
             );
         }
+        let agent = privileges::agent(self.linux)?;
+        if let Some(path) = agent.clone() {
+            self.parent(
+                Stage::Runtime,
+                "seccomp-agent",
+                "The agent that decides about some of its calls is on this side of the walls.",
+                ConnectAgent { path },
+            );
+        }
         // An ordinary user may make and enter namespaces only where it is root: in the user
         // namespace of the container whose others it joins. So init is born there.
         if let Some(path) = self
@@ -240,49 +249,9 @@ impl<'a> Builder<'a> {
             self.plan.steps.extend(steps);
         }
         self.net_devices()?;
+        self.agent_state(agent.is_some());
         // First of all that init does: nothing of it escapes the limits.
         self.plan.steps.extend(group.after_clone);
-        Ok(())
-    }
-
-    /// Devices go into the network namespace while the parent waits with nobody inside yet.
-    fn net_devices(&mut self) -> Result<()> {
-        let joined = self.joins(NamespaceType::Network);
-        if !self.linux.net_devices.is_empty()
-            && joined.is_none()
-            && !self.creates(NamespaceType::Network)
-        {
-            return Err(Error::kind(
-                Kind::Usage,
-                "linux.netDevices needs a network namespace of the container's own",
-            )
-            .hint("linux.namespaces has none: the devices are there already")
-            .topic("oci-bundle"));
-        }
-        for (name, device) in &self.linux.net_devices {
-            let inside = match device.name.as_deref() {
-                None | Some("") => name,
-                Some(inside) => inside,
-            };
-            if let Some(wrong) = [name, inside].into_iter().find(|n| !is_device_name(n)) {
-                return Err(Error::kind(
-                    Kind::Usage,
-                    format!("{wrong:?} is no name of a network device"),
-                )
-                .hint("it has 1 to 15 bytes, none of them a slash, a colon or a space"));
-            }
-            let action = MoveNetDevice {
-                name: name.clone(),
-                inside: inside.to_string(),
-                namespace: joined.map(Path::to_path_buf),
-            };
-            self.parent(
-                Stage::Namespaces,
-                format!("net-device-{name}"),
-                "A device of the host's becomes the container's; it goes home with the namespace.",
-                action,
-            );
-        }
         Ok(())
     }
 
@@ -419,9 +388,7 @@ impl<'a> Builder<'a> {
 
     fn privileges(&mut self) -> Result<()> {
         let p = self.process;
-        for limit in &p.rlimits {
-            self.plan.push(privileges::rlimit(limit)?);
-        }
+        self.plan.steps.extend(privileges::rlimits(&p.rlimits)?);
         // In a user namespace init has no power over the host's processors; the parent has.
         let actor = match self.in_user_namespace() {
             true => Actor::Parent,
@@ -467,12 +434,6 @@ impl<'a> Builder<'a> {
         );
         Ok(())
     }
-}
-
-/// As the kernel's `dev_valid_name` has it.
-fn is_device_name(name: &str) -> bool {
-    let wrong = |c: char| c == '/' || c == ':' || c.is_whitespace();
-    (1..16).contains(&name.len()) && name != "." && name != ".." && !name.contains(wrong)
 }
 
 fn joining(typ: NamespaceType, path: &Path) -> actions::SetNs {

@@ -14,7 +14,8 @@
 //! `linux.seccomp`; seccomp(2). Interface: [`steps`]. Read next: `program.rs`.
 
 use super::identity;
-use crate::error::Result;
+use super::listener::LoadWithListener;
+use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Stage, Step};
 use crate::security::actions::{DropBounding, NoNewPrivs, SetCapabilities, SetIds, SetRlimit};
@@ -22,20 +23,33 @@ use crate::security::capabilities::{self, CapabilitySets};
 use crate::security::rlimits;
 use crate::security::seccomp::{self, LoadSeccomp};
 use crate::spec::runtime::{Linux, Process, Rlimit};
+use std::path::PathBuf;
 
 /// The steps, in order. Errors: a capability that does not exist, a filter that cannot be compiled.
 pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>> {
+    let agent = agent(linux)?;
     let sets = match &process.capabilities {
         Some(c) => CapabilitySets::from_oci(c)?,
         None => CapabilitySets::default(),
     };
     let filter = match &linux.seccomp {
-        Some(rules) => Some(Step::init(
-            Stage::Runtime,
-            "seccomp",
-            "System calls that containers do not need are refused by a filter in the kernel.",
-            LoadSeccomp::new(seccomp::compile(rules)?, process.no_new_privileges),
-        )),
+        Some(rules) => {
+            let load = LoadSeccomp::new(seccomp::compile(rules)?, process.no_new_privileges);
+            Some(match agent {
+                None => Step::init(
+                    Stage::Runtime,
+                    "seccomp",
+                    "System calls that containers do not need are refused by a filter in the kernel.",
+                    load,
+                ),
+                Some(path) => Step::init(
+                    Stage::Runtime,
+                    "seccomp",
+                    "Some system calls wait for an agent outside to decide, by a filter in the kernel.",
+                    LoadWithListener { load, path },
+                ),
+            })
+        }
         None => None,
     };
     let (early, late) = match process.no_new_privileges {
@@ -88,17 +102,41 @@ pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>>
     Ok(steps)
 }
 
-/// The step for one resource limit. Errors: the name does not exist.
-pub fn rlimit(limit: &Rlimit) -> Result<Step> {
-    rlimits::find(&limit.typ)?;
-    Ok(Step::init(
-        Stage::Runtime,
-        format!("rlimit-{}", limit.typ),
-        "A limit of the process itself, which its children inherit.",
-        SetRlimit {
-            name: limit.typ.clone(),
-            soft: limit.soft,
-            hard: limit.hard,
-        },
-    ))
+/// The socket of the agent that decides about calls, if some rule leaves them to one. Without such
+/// a rule the socket has no meaning. Errors: a rule without an agent.
+pub fn agent(linux: &Linux) -> Result<Option<PathBuf>> {
+    let Some(rules) = linux.seccomp.as_ref().filter(|r| seccomp::uses_notify(r)) else {
+        return Ok(None);
+    };
+    match rules.listener_path.as_deref() {
+        None | Some("") => Err(Error::kind(
+            Kind::Usage,
+            "a seccomp rule has SCMP_ACT_NOTIFY, and linux.seccomp.listenerPath names no agent",
+        )
+        .topic("seccomp")),
+        Some(path) => Ok(Some(path.into())),
+    }
+}
+
+/// The steps for resource limits. Errors: a name that does not exist, or is there twice.
+pub fn rlimits(limits: &[Rlimit]) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for (i, limit) in limits.iter().enumerate() {
+        rlimits::find(&limit.typ)?;
+        if limits[..i].iter().any(|l| l.typ == limit.typ) {
+            let what = format!("process.rlimits names {} twice", limit.typ);
+            return Err(Error::kind(Kind::Usage, what).topic("oci-bundle"));
+        }
+        steps.push(Step::init(
+            Stage::Runtime,
+            format!("rlimit-{}", limit.typ),
+            "A limit of the process itself, which its children inherit.",
+            SetRlimit {
+                name: limit.typ.clone(),
+                soft: limit.soft,
+                hard: limit.hard,
+            },
+        ));
+    }
+    Ok(steps)
 }

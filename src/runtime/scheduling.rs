@@ -485,7 +485,9 @@ impl SetPersonality {
         if let Some(flag) = personality.flags.first() {
             return Err(Error::kind(
                 Kind::Unsupported,
-                format!("linux.personality.flags names {flag:?}: the specification has no flag yet"),
+                format!(
+                    "linux.personality.flags names {flag:?}: the specification has no flag yet"
+                ),
             ));
         }
         let persona = number("linux.personality.domain", &personality.domain, DOMAINS)?;

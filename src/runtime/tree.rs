@@ -52,7 +52,11 @@ impl Action for CopyTree {
 
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         let what = || format!("cannot copy the mount {}", self.source.display());
-        let recursive = if self.recursive { libc::AT_RECURSIVE as u32 } else { 0 };
+        let recursive = if self.recursive {
+            libc::AT_RECURSIVE as u32
+        } else {
+            0
+        };
         let flags = m::OPEN_TREE_CLONE | recursive;
         let tree = m::open_tree(CWD, &self.source, flags)
             .with_context(what)
@@ -99,9 +103,8 @@ impl Action for OpenUserNamespace {
         Vec::new()
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
-        let file = sys::namespace::open_ns(&self.path).with_context(|| {
-            format!("cannot open the user namespace {}", self.path.display())
-        })?;
+        let file = sys::namespace::open_ns(&self.path)
+            .with_context(|| format!("cannot open the user namespace {}", self.path.display()))?;
         scene.put_fd(self.name.clone(), file);
         Ok(())
     }

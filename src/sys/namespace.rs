@@ -20,6 +20,7 @@ pub const CLONE_FLAGS: &[(u64, &str)] = &[
     (CLONE_NEWTIME, "CLONE_NEWTIME"),
     (libc::CLONE_PIDFD as u64, "CLONE_PIDFD"),
     (libc::CLONE_PARENT as u64, "CLONE_PARENT"),
+    (libc::CLONE_FILES as u64, "CLONE_FILES"),
     (CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"),
 ];
 /// `CLONE_NEWTIME`: with `unshare` the new namespace is for the children (time_namespaces(7)).

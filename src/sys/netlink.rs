@@ -52,9 +52,8 @@ fn answers(fd: i32) -> Result<Vec<(u16, Vec<u8>)>, Errno> {
     let mut buffer = vec![0u8; 64 * 1024];
     loop {
         // SAFETY: pointer and length describe `buffer`, live for the call.
-        let n = check(
-            unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) } as i64,
-        )?;
+        let n =
+            check(unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) } as i64)?;
         let mut rest = &buffer[..n as usize];
         while let Some((header, _)) = rest.split_at_checked(NLMSG_HEADER) {
             let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;

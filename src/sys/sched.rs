@@ -145,10 +145,8 @@ pub fn sched_setaffinity(pid: i32, cpus: &[u32]) -> SysResult<()> {
         || {
             let bytes = mask.len() * 8;
             // SAFETY: `mask` is live for the call and has `bytes` bytes.
-            check(unsafe {
-                libc::syscall(libc::SYS_sched_setaffinity, pid, bytes, mask.as_ptr())
-            })
-            .map(drop)
+            check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, bytes, mask.as_ptr()) })
+                .map(drop)
         },
     )
 }

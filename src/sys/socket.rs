@@ -101,6 +101,57 @@ pub fn send_fd(socket: impl AsFd, fd: impl AsFd) -> SysResult<()> {
     )
 }
 
+/// Sends `message` with the descriptor number `fd` of the caller's table, over a unix socket
+/// (`SCM_RIGHTS`). Errors: `EBADF` (no such descriptor), `EPIPE`. See unix(7).
+pub fn send_with_fd(socket: impl AsFd, message: &[u8], fd: i32) -> SysResult<()> {
+    let socket = socket.as_fd().as_raw_fd();
+    reading(
+        "sendmsg",
+        || format!("{socket}, {} bytes, SCM_RIGHTS [{fd}]", message.len()),
+        || {
+            let fds = [fd];
+            let rights = [ControlMessage::ScmRights(&fds)];
+            let iov = [IoSlice::new(message)];
+            let sent = sendmsg::<()>(socket, &iov, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+            // A stream takes as much as it has room for; the descriptor went with the first byte.
+            let mut rest = &message[sent..];
+            while !rest.is_empty() {
+                let iov = [IoSlice::new(rest)];
+                let sent = sendmsg::<()>(socket, &iov, &[], MsgFlags::MSG_NOSIGNAL, None)?;
+                rest = &rest[sent..];
+            }
+            Ok(())
+        },
+    )
+}
+
+/// `ssize_t write(int fd, const void *buf, size_t count)` to a socket: as [`send`], for a process
+/// whose seccomp filter lets this call pass at least. See write(2).
+pub fn write(fd: impl AsFd, message: &[u8]) -> SysResult<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    reading(
+        "write",
+        || format!("{raw}, {} bytes", message.len()),
+        || nix::unistd::write(fd.as_fd(), message).map(drop),
+    )
+}
+
+/// `ssize_t read(int fd, void *buf, size_t count)` from a socket: one message of at most 4 KiB.
+/// See read(2).
+pub fn read(fd: impl AsFd) -> SysResult<Vec<u8>> {
+    let raw = fd.as_fd().as_raw_fd();
+    reading(
+        "read",
+        || raw.to_string(),
+        || {
+            let mut buffer = vec![0u8; 4096];
+            let n = nix::unistd::read(fd.as_fd(), &mut buffer)?;
+            buffer.truncate(n);
+            Ok(buffer)
+        },
+    )
+}
+
 /// Receives a descriptor sent by [`send_fd`] (close-on-exec). `None` when the other side is gone.
 /// Errors: `EBADMSG` (a message without a descriptor). See unix(7).
 pub fn recv_fd(socket: impl AsFd) -> SysResult<Option<OwnedFd>> {
@@ -175,6 +226,21 @@ pub fn connect(path: &std::path::Path) -> SysResult<OwnedFd> {
         || format!("AF_UNIX, {path:?}"),
         || {
             let fd = seqpacket()?;
+            nix::sys::socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+            Ok(fd)
+        },
+    )
+}
+
+/// [`connect`] to a `SOCK_STREAM` socket, as agents of other projects have. Errors: also
+/// `EPROTOTYPE` (it is of another type), `ENAMETOOLONG` (over 107 bytes). See unix(7).
+pub fn connect_stream(path: &std::path::Path) -> SysResult<OwnedFd> {
+    reading(
+        "connect",
+        || format!("AF_UNIX, {path:?}"),
+        || {
+            let (family, kind) = (AddressFamily::Unix, SockType::Stream);
+            let fd = nix::sys::socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
             nix::sys::socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
             Ok(fd)
         },

@@ -1,12 +1,13 @@
-//! Block devices, huge pages, and v2's files by name.
+//! Block devices, huge pages, marks on packets, RDMA, and v2's files by name.
 //!
 //! What it implements: the kernel's admin-guide/cgroup-v2.rst ("IO", "HugeTLB"),
 //! cgroup-v1/blkio-controller.rst, cgroup-v1/hugetlb.rst.
 //! Interface: part of [`super::plan_limits`]. Read next: `actions/`.
 
-use super::{Builder, only_v2};
+use super::{Builder, only_v1, only_v2};
 use crate::cgroups::limits::{IoWeight, Limit, Limits, parse_size};
 use crate::error::{Error, Kind, Result};
+use crate::host::LayoutKind;
 
 impl Builder<'_> {
     pub(super) fn io(&mut self, limits: &Limits) -> Result<()> {
@@ -122,6 +123,46 @@ impl Builder<'_> {
             if let (Some(last), Limit::Max, false) = (self.writes.last_mut(), limit, dir.v2) {
                 last.expected = None;
             }
+        }
+        Ok(())
+    }
+
+    pub(super) fn network(&mut self, limits: &Limits) -> Result<()> {
+        let n = &limits.network;
+        let unified = self.group.kind == LayoutKind::Unified;
+        if let Some(class) = n.class_id {
+            if unified {
+                return Err(only_v1("net_cls.classid (classes of network packets)"));
+            }
+            let dir = self.controller("net_cls", "net_cls")?;
+            let why = "what it sends is marked with this class, for tc's cgroup filter";
+            self.exact(dir, "net_cls", "net_cls.classid", class, why);
+        }
+        for (interface, priority) in &n.priorities {
+            if unified {
+                return Err(only_v1(
+                    "net_prio.ifpriomap (priorities of network packets)",
+                ));
+            }
+            let dir = self.controller("net_prio", "net_prio")?;
+            let value = format!("{interface} {priority}");
+            let why = "what it sends by this interface has this priority";
+            self.push(dir, "net_prio", "net_prio.ifpriomap", value, None, why);
+        }
+        Ok(())
+    }
+
+    pub(super) fn rdma(&mut self, limits: &Limits) -> Result<()> {
+        for (device, limit) in &limits.rdma {
+            let dir = self.controller("rdma", "rdma")?;
+            let keys = [("hca_handle", limit.handles), ("hca_object", limit.objects)];
+            let value = keys
+                .iter()
+                .filter_map(|(key, limit)| limit.map(|l| format!(" {key}={l}")))
+                .collect::<String>();
+            let why = "may hold this much of an RDMA device";
+            let value = format!("{device}{value}");
+            self.push(dir, "rdma", "rdma.max", value, None, why);
         }
         Ok(())
     }

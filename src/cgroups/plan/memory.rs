@@ -72,6 +72,9 @@ impl Builder<'_> {
             if m.swappiness.is_some() {
                 return Err(only_v1("memory.swappiness"));
             }
+            if m.tcp.is_some() {
+                return Err(only_v1("memory.kmem.tcp.limit_in_bytes"));
+            }
             if m.oom_kill_disable == Some(true) {
                 return Err(only_v1(
                     "memory.oom_control (the out-of-memory killer's switch)",
@@ -109,6 +112,10 @@ impl Builder<'_> {
         }
         if let (Some(both), false) = (m.memory_swap, both_first) {
             self.bytes(dir, "memory", memsw, both, BOTH);
+        }
+        if let Some(limit) = m.tcp {
+            let why = "the buffers of its TCP connections grow no further than this";
+            self.bytes(dir, "memory", "memory.kmem.tcp.limit_in_bytes", limit, why);
         }
         if let Some(n) = m.swappiness {
             let why = "how readily its memory is swapped out rather than its file cache dropped";

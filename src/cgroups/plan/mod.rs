@@ -12,6 +12,8 @@
 //! | cpu weight   | cpu.weight 1–10000 | cpu.shares 2–262144                                    |
 //! | io           | io.weight, io.max  | blkio.bfq.weight, blkio.throttle.*_device              |
 //! | hugetlb      | hugetlb.N.max      | hugetlb.N.limit_in_bytes                               |
+//! | packet marks | (none)             | net_cls.classid, net_prio.ifpriomap                    |
+//! | rdma         | rdma.max           | rdma.max                                               |
 //!
 //! A controller that is missing or not delegated is an error that names it and says how to get it;
 //! so is a limit that v1 does not have. Nothing is passed over in silence.
@@ -101,6 +103,8 @@ pub fn plan_limits(limits: &Limits, group: &Group, now: Now) -> Result<Vec<Limit
     plan.pids(limits)?;
     plan.io(limits)?;
     plan.hugetlb(limits)?;
+    plan.network(limits)?;
+    plan.rdma(limits)?;
     plan.unified(limits)?;
     Ok(plan.writes)
 }

@@ -53,7 +53,10 @@ impl Action for HoldIdMap {
         for (kind, maps) in self.maps() {
             let text = IdMap::kernel_text(maps).trim_end().replace('\n', "; ");
             let file = kind.map_file();
-            calls.push(Planned::new("write", format!("/proc/CHILD/{file} ← {text}")));
+            calls.push(Planned::new(
+                "write",
+                format!("/proc/CHILD/{file} ← {text}"),
+            ));
         }
         calls.push(Planned::new("pidfd_send_signal", "CHILD, SIGKILL"));
         calls
@@ -76,7 +79,9 @@ impl Action for HoldIdMap {
                 let ended = sys::process::pidfd_send_signal(&pidfd, libc::SIGKILL)
                     .and_then(|()| sys::process::waitid(&pidfd, 0));
                 written?;
-                ended.context("cannot end the process that held the id map").map(drop)
+                ended
+                    .context("cannot end the process that held the id map")
+                    .map(drop)
             }
         }
     }

@@ -32,7 +32,7 @@ impl Builder<'_> {
     pub(super) fn root_and_mounts(&mut self) -> Result<()> {
         let keep = propagation(self.linux.rootfs_propagation.as_deref())?;
         // The copies of the host's mounts are never shared with it: what init mounts would appear
-        // there. What shall be shared was copied before (`trees.rs`).
+        // there. What shall be shared was copied before (`parent.rs`).
         let propagation = match keep {
             Some(Propagation::Private | Propagation::Unbindable) => Propagation::Private,
             _ => Propagation::Slave,

@@ -113,11 +113,15 @@ fn flags(rules: &Seccomp) -> u64 {
     rules
         .flags
         .iter()
-        .map(|flag| match flag {
-            SeccompFlag::Tsync => 1,
-            SeccompFlag::Log => 2,
-            SeccompFlag::SpecAllow => 4,
-            SeccompFlag::WaitKillableRecv => 32,
+        .map(|flag| match (flag, listener) {
+            (SeccompFlag::Tsync, None) => 1,
+            // With both, a result must not be a thread's id or a descriptor: TSYNC_ESRCH.
+            (SeccompFlag::Tsync, Some(_)) => 1 | 16,
+            (SeccompFlag::Log, _) => 2,
+            (SeccompFlag::SpecAllow, _) => 4,
+            // It is about the listener, and without one the kernel takes it for a mistake.
+            (SeccompFlag::WaitKillableRecv, None) => 0,
+            (SeccompFlag::WaitKillableRecv, Some(_)) => 32,
         })
         .chain(listener)
         .fold(0, |all, bit| all | bit)

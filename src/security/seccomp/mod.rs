@@ -29,7 +29,7 @@ mod load;
 pub mod names;
 pub mod profile;
 
-pub use compile::{Compiled, compile, interpret};
+pub use compile::{Compiled, compile, interpret, uses_notify};
 pub use describe::describe;
 pub use disassemble::disassemble;
 pub use load::LoadSeccomp;

@@ -1,19 +1,25 @@
-//! The plan's parent part of the mounts: trees that are copied before init exists.
+//! The plan's parent part: what takes the host's power, or the host's view.
 //!
-//! What it does: finds the bind mounts that need a map of ids, or that are shared with the host,
-//! and plans their copies (see `runtime/tree.rs` for why they are the parent's).
+//! What it does: plans what has to be done for init from outside: the copies of mounts that need a
+//! map of ids or are shared with the host (`runtime/tree.rs` says why), the network devices that
+//! move in, and the word to the agent of a seccomp filter.
 //!
 //! What it implements: runtime-spec "Mounts" (`uidMappings`, `gidMappings`, `idmap`, `ridmap`),
-//! "Rootfs Mount Propagation". Interface: the methods that `plan.rs` calls.
-//! Read next: `filesystem.rs`.
+//! "Rootfs Mount Propagation", "Network Devices", "The container process state".
+//! Interface: the methods that `plan.rs` calls. Read next: `filesystem.rs`.
 
 use super::{Builder, identity::id_maps};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Stage;
 use crate::namespaces::actions::HoldIdMap;
+use crate::runtime::listener::SendState;
+use crate::runtime::netdevice::MoveNetDevice;
 use crate::runtime::options::MountOptions;
 use crate::runtime::tree::{CopyTree, OpenUserNamespace};
-use crate::spec::runtime::{Mount, NamespaceType};
+use crate::spec::runtime::{
+    ContainerProcessState, Mount, NamespaceType, OCI_VERSION, State, Status,
+};
+use std::path::Path;
 
 impl Builder<'_> {
     /// The copies, and the user namespaces that they get their maps from; before the split, so
@@ -57,7 +63,12 @@ impl Builder<'_> {
     }
 
     /// The scene's name of mount `i`'s copy, where [`Self::trees`] makes one.
-    pub(super) fn tree_of(&self, i: usize, mount: &Mount, options: &MountOptions) -> Option<String> {
+    pub(super) fn tree_of(
+        &self,
+        i: usize,
+        mount: &Mount,
+        options: &MountOptions,
+    ) -> Option<String> {
         let shared = options.propagation == libc::MS_SHARED && self.shares_mounts();
         let copied = options.bind && (wants_idmap(mount, options) || shared);
         copied.then(|| tree_name(i))
@@ -110,6 +121,75 @@ impl Builder<'_> {
         self.parent(Stage::Namespaces, id, why, hold);
         Ok(name)
     }
+
+    /// Devices go into the network namespace while the parent waits with nobody inside yet.
+    pub(super) fn net_devices(&mut self) -> Result<()> {
+        let joined = self.joins(NamespaceType::Network);
+        if !self.linux.net_devices.is_empty()
+            && joined.is_none()
+            && !self.creates(NamespaceType::Network)
+        {
+            return Err(Error::kind(
+                Kind::Usage,
+                "linux.netDevices needs a network namespace of the container's own",
+            )
+            .hint("linux.namespaces has none: the devices are there already")
+            .topic("oci-bundle"));
+        }
+        for (name, device) in &self.linux.net_devices {
+            let inside = match device.name.as_deref() {
+                None | Some("") => name,
+                Some(inside) => inside,
+            };
+            if let Some(wrong) = [name, inside].into_iter().find(|n| !is_device_name(n)) {
+                return Err(Error::kind(
+                    Kind::Usage,
+                    format!("{wrong:?} is no name of a network device"),
+                )
+                .hint("it has 1 to 15 bytes, none of them a slash, a colon or a space"));
+            }
+            let action = MoveNetDevice {
+                name: name.clone(),
+                inside: inside.to_string(),
+                namespace: joined.map(Path::to_path_buf),
+            };
+            self.parent(
+                Stage::Namespaces,
+                format!("net-device-{name}"),
+                "A device of the host's becomes the container's; it goes home with the namespace.",
+                action,
+            );
+        }
+        Ok(())
+    }
+
+    /// What the agent of a seccomp filter is told, once init has an id.
+    pub(super) fn agent_state(&mut self, wanted: bool) {
+        if !wanted {
+            return;
+        }
+        let seccomp = self.linux.seccomp.as_ref();
+        let state = ContainerProcessState {
+            oci_version: OCI_VERSION.into(),
+            fds: vec!["seccompFd".into()],
+            metadata: seccomp.and_then(|s| s.listener_metadata.clone()),
+            state: State {
+                oci_version: OCI_VERSION.into(),
+                id: self.request.id.into(),
+                status: Status::Creating,
+                bundle: self.request.bundle.into(),
+                annotations: self.spec.annotations.clone(),
+                ..State::default()
+            },
+            ..ContainerProcessState::default()
+        };
+        self.parent(
+            Stage::Runtime,
+            "seccomp-state",
+            "The agent shall know whose calls it decides about: the process has an id now.",
+            SendState { state },
+        );
+    }
 }
 
 fn wants_idmap(mount: &Mount, options: &MountOptions) -> bool {
@@ -118,4 +198,10 @@ fn wants_idmap(mount: &Mount, options: &MountOptions) -> bool {
 
 fn tree_name(i: usize) -> String {
     format!("tree-{i}")
+}
+
+/// As the kernel's `dev_valid_name` has it.
+fn is_device_name(name: &str) -> bool {
+    let wrong = |c: char| c == '/' || c == ':' || c.is_whitespace();
+    (1..16).contains(&name.len()) && name != "." && name != ".." && !name.contains(wrong)
 }
