@@ -14,6 +14,7 @@
 
 #![allow(dead_code, unused_imports)] // each test crate uses its own part of this
 
+pub mod bundle;
 pub mod cgroup;
 mod held;
 mod host;
