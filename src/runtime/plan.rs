@@ -28,7 +28,7 @@ mod parent;
 use super::listener::ConnectAgent;
 use super::program::{ChangeDirectory, Execute};
 use super::reaper::Reaper;
-use super::session::{NewCgroupNamespace, NewSession, NotDumpable};
+use super::session::{NewCgroupNamespace, NewSession, NotDumpable, NotTheHosts, Sysctl};
 use super::terminal::Channel;
 use super::{INIT_ANNOTATION, Request, identity, privileges, resources, scheduling};
 use crate::cgroups::{self, SetUp};
@@ -166,6 +166,12 @@ impl<'a> Builder<'a> {
             .as_deref()
     }
 
+    /// The type of namespace that a kernel parameter belongs to. Errors: the container has none.
+    fn namespace_of(&self, key: &str) -> Result<u64> {
+        let has = |flag| self.linux.namespaces.iter().any(|n| flag_of(n.typ) == flag);
+        Sysctl::check(key, has)
+    }
+
     fn in_user_namespace(&self) -> bool {
         self.creates(NamespaceType::User) || self.joins(NamespaceType::User).is_some()
     }
@@ -300,6 +306,18 @@ impl<'a> Builder<'a> {
         ] {
             if let Some(path) = self.joins(typ) {
                 let name = kind_of(typ);
+                let set = |key| self.namespace_of(key).is_ok_and(|f| f == flag_of(typ));
+                if self.linux.sysctl.keys().any(|key| set(key)) {
+                    self.init(
+                        Stage::Namespaces,
+                        format!("foreign-{name}"),
+                        "Kernel parameters are going to be set in it, so it must not be the host's.",
+                        NotTheHosts {
+                            kind: name,
+                            path: path.to_path_buf(),
+                        },
+                    );
+                }
                 let join = joining(typ, path);
                 self.init(
                     Stage::Namespaces,

@@ -1,7 +1,7 @@
 //! Small set-up of init itself: its session, its protection, kernel parameters.
 //!
 //! What it implements: runtime-spec "Sysctl"; setsid(2), prctl(2) `PR_SET_DUMPABLE`.
-//! Interface: the actions [`NotDumpable`], [`NewSession`], [`Sysctl`],
+//! Interface: the actions [`NotDumpable`], [`NewSession`], [`Sysctl`], [`NotTheHosts`],
 //! [`NewCgroupNamespace`]. Read next: `program.rs`.
 
 use crate::error::{Context, Error, Kind, Result};
@@ -69,6 +69,42 @@ impl Action for NewCgroupNamespace {
     }
 }
 
+/// Makes sure that a namespace which init is going to join, and in which kernel parameters will be
+/// set, is not the one that the runtime is in. Taken before it joins.
+#[derive(Debug)]
+pub struct NotTheHosts {
+    /// Its type.
+    pub kind: crate::namespaces::Kind,
+    /// Its file.
+    pub path: std::path::PathBuf,
+}
+
+impl Action for NotTheHosts {
+    fn calls(&self) -> Vec<Planned> {
+        Vec::new()
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let own = format!("/proc/self/ns/{}", self.kind);
+        let id = |path: &std::path::Path| {
+            let meta = std::fs::metadata(path);
+            meta.map(|m| (m.dev(), m.ino()))
+                .with_context(|| format!("cannot read the namespace {}", path.display()))
+        };
+        if id(&self.path)? != id(own.as_ref())? {
+            return Ok(());
+        }
+        Err(Error::kind(
+            Kind::Usage,
+            format!(
+                "linux.sysctl cannot be set: the {} namespace {} is the host's",
+                self.kind,
+                self.path.display()
+            ),
+        ))
+    }
+}
+
 /// Writes one kernel parameter of the container's namespaces.
 #[derive(Debug)]
 pub struct Sysctl {
@@ -79,9 +115,19 @@ pub struct Sysctl {
 }
 
 impl Sysctl {
-    /// The parameter's file under /proc/sys. Errors: it is not one that belongs to a namespace:
-    /// writing it would change the host.
-    pub fn check(key: &str, own: impl Fn(u64) -> bool) -> Result<()> {
+    /// The parts of a parameter's name, by sysctl(8)'s rule: the first separator decides whether
+    /// dots or slashes separate, and the other of the two stands for a dot in a part
+    /// (`net.ipv4.conf.eth0/1.forwarding`, `net/ipv4/conf/eth0.1/forwarding`).
+    fn parts(key: &str) -> Vec<String> {
+        match key.find(['.', '/']).map(|at| &key[at..=at]) {
+            Some("/") => key.split('/').map(str::to_string).collect(),
+            _ => key.split('.').map(|part| part.replace('/', ".")).collect(),
+        }
+    }
+
+    /// The type of the namespaces that a parameter belongs to. Errors: it belongs to none of the
+    /// container's own: writing it would change the host.
+    pub fn check(key: &str, own: impl Fn(u64) -> bool) -> Result<u64> {
         const IPC: &[&str] = &[
             "kernel.msgmax",
             "kernel.msgmnb",
@@ -92,7 +138,12 @@ impl Sysctl {
             "kernel.shmmni",
             "kernel.shm_rmid_forced",
         ];
-        let key = key.replace('/', ".");
+        let parts = Sysctl::parts(key);
+        if parts.iter().any(|p| matches!(p.as_str(), "" | "." | "..")) {
+            let what = format!("{key:?} is no name of a kernel parameter");
+            return Err(Error::kind(Kind::Usage, what));
+        }
+        let key = parts.join(".");
         let needs = if key.starts_with("net.") {
             ("network", libc::CLONE_NEWNET as u64)
         } else if key.starts_with("fs.mqueue.") || IPC.contains(&key.as_str()) {
@@ -107,7 +158,7 @@ impl Sysctl {
             .hint("net.*, fs.mqueue.* and the kernel.msg*, kernel.sem and kernel.shm* ones can be set"));
         };
         if own(needs.1) {
-            return Ok(());
+            return Ok(needs.1);
         }
         Err(Error::kind(
             Kind::Usage,
@@ -119,7 +170,7 @@ impl Sysctl {
     }
 
     fn path(&self) -> String {
-        format!("/proc/sys/{}", self.key.replace('.', "/"))
+        format!("/proc/sys/{}", Sysctl::parts(&self.key).join("/"))
     }
 }
 

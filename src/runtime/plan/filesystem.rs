@@ -356,12 +356,7 @@ impl Builder<'_> {
             );
         }
         for (key, value) in &self.linux.sysctl {
-            Sysctl::check(key, |flag| {
-                self.linux
-                    .namespaces
-                    .iter()
-                    .any(|n| super::flag_of(n.typ) == flag)
-            })?;
+            self.namespace_of(key)?;
             let sysctl = Sysctl {
                 key: key.clone(),
                 value: value.clone(),
