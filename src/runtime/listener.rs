@@ -172,7 +172,13 @@ fn messenger(init: BorrowedFd<'_>, agent: BorrowedFd<'_>, state: &[u8]) -> ! {
     let told = sys::socket::read(init)
         .ok()
         .and_then(|text| String::from_utf8(text).ok()?.parse::<i32>().ok());
-    let answer = match told.map(|fd| sys::socket::send_with_fd(agent, state, fd)) {
+    // One state a connection, and then its end: an agent that waits for that must not wait for
+    // init, which may already be waiting for the agent.
+    let hand = |fd| {
+        sys::socket::send_with_fd(agent, state, fd)?;
+        sys::socket::shutdown_write(agent)
+    };
+    let answer = match told.map(hand) {
         Some(Ok(())) => "ok".to_string(),
         Some(Err(e)) => e.to_string(),
         None => "init said no number".into(),

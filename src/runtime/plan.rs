@@ -480,6 +480,10 @@ fn check_supported(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> 
         ),
         (spec.hooks.is_some(), "hooks"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
+        (
+            linux.mount_label.as_deref().is_some_and(|l| !l.is_empty()),
+            "linux.mountLabel",
+        ),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, name)) => Err(Error::kind(

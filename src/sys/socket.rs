@@ -125,6 +125,17 @@ pub fn send_with_fd(socket: impl AsFd, message: &[u8], fd: i32) -> SysResult<()>
     )
 }
 
+/// `int shutdown(int sockfd, SHUT_WR)`: the other side reads the end, although descriptors of this
+/// one are still open. Errors: `ENOTCONN`. See shutdown(2).
+pub fn shutdown_write(fd: impl AsFd) -> SysResult<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    reading(
+        "shutdown",
+        || format!("{raw}, SHUT_WR"),
+        || nix::sys::socket::shutdown(raw, nix::sys::socket::Shutdown::Write),
+    )
+}
+
 /// `ssize_t write(int fd, const void *buf, size_t count)` to a socket: as [`send`], for a process
 /// whose seccomp filter lets this call pass at least. See write(2).
 pub fn write(fd: impl AsFd, message: &[u8]) -> SysResult<()> {

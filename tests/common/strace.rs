@@ -105,7 +105,7 @@ const CHANGING: &str = "mount umount2 pivot_root chroot move_mount mount_setattr
     creat sethostname setdomainname setuid setgid setreuid setregid setresuid setresgid setgroups \
     setfsuid setfsgid capset keyctl add_key request_key setrlimit umask setsid setpgid chdir fchdir \
     bind kill tkill tgkill pidfd_send_signal bpf setpriority sched_setattr sched_setscheduler \
-    ioprio_set personality set_mempolicy settimeofday clock_settime reboot swapon swapoff acct \
+    sched_setaffinity ioprio_set set_mempolicy settimeofday clock_settime reboot swapon swapoff acct \
     quotactl init_module finit_module delete_module perf_event_open fanotify_init landlock_restrict_self";
 
 impl Call {
@@ -130,6 +130,10 @@ impl Call {
                     && !args.starts_with("PR_SET_NAME")
                     && !args.starts_with("PR_SET_VMA")
             }
+            "personality" => !args.starts_with("0xffffffff"),
+            "sendto" | "sendmsg" => ["RTM_NEW", "RTM_DEL", "RTM_SET"]
+                .iter()
+                .any(|kind| args.contains(&format!("nlmsg_type={kind}"))),
             "prlimit64" => args.split(", ").nth(2).is_some_and(|new| new != "NULL"),
             "seccomp" => args.starts_with("SECCOMP_SET_MODE"),
             "ioctl" => [
