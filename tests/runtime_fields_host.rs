@@ -315,3 +315,87 @@ fn kernel_parameters_of_its_own_namespaces_only() {
     let refused = bundle.refused();
     assert!(refused.contains("is the host's"), "{refused}");
 }
+
+/// Calls of these fields; a test program makes others of its own, so the rest is not compared (nor is
+/// what tmpcopyup writes into the nameless file by which it copies).
+const OURS: &[&str] = &[
+    "sched_setattr",
+    "ioprio_set",
+    "set_mempolicy",
+    "personality",
+    "sendto",
+    "setns",
+    "open_tree",
+    "mount_setattr",
+    "move_mount",
+    "mount",
+    "pivot_root",
+    "fsopen",
+    "fsmount",
+    "mknodat",
+    "seccomp",
+    "capset",
+    "setgroups",
+    "setresuid",
+    "setresgid",
+    "umask",
+    "pidfd_send_signal",
+    "symlinkat",
+    "mkdirat",
+    "fchownat",
+    "fchmodat",
+];
+
+#[test]
+fn the_journal_has_what_strace_sees_of_these_fields() {
+    needs!("root", "strace", "ip");
+    let mut bundle = with_device("strace", json!({"host0": {"name": "eth0"}}));
+    bundle.process()["args"] = json!(["true"]);
+    bundle.process()["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 3});
+    bundle.process()["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE"});
+    bundle.process()["noNewPrivileges"] = json!(true);
+    bundle.linux()["personality"] = json!({"domain": "LINUX32"});
+    bundle.linux()["memoryPolicy"] = json!({"mode": "MPOL_PREFERRED", "nodes": "0"});
+    bundle.linux()["rootfsPropagation"] = json!("shared");
+    bundle.linux()["devices"] = json!([{"type": "p", "path": "/run/pipe"}]);
+    let etc = bundle.root.join("rootfs/etc");
+    std::fs::create_dir(&etc).unwrap();
+    std::fs::write(etc.join("file"), "content").unwrap();
+    std::fs::create_dir(bundle.root.join("data")).unwrap();
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+    bundle.mount(
+        json!({"destination": "/data", "type": "bind", "source": "data",
+        "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map}),
+    );
+    bundle.mount(
+        json!({"destination": "/etc", "type": "tmpfs", "source": "tmpfs",
+        "options": ["tmpcopyup"]}),
+    );
+    let options = common::strace::OPTIONS.join(" ");
+    let traced = format!("strace {options} -o $GLASSBOX_TEST_BUNDLE/strace \"$@\"");
+    bundle.around = Some(NETWORK.replacen("\"$@\"", &traced, 1));
+    let ran = bundle.run();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let strace = std::fs::read(bundle.root.join("strace")).unwrap();
+    let all = common::strace::parse(&String::from_utf8_lossy(&strace));
+    let count = |names: Vec<&str>| {
+        let mut counts = std::collections::BTreeMap::new();
+        for name in names.into_iter().filter(|n| OURS.contains(n)) {
+            *counts.entry(name.to_string()).or_insert(0) += 1;
+        }
+        counts
+    };
+    let seen = all
+        .iter()
+        .filter(|c| c.changes_state())
+        .map(|c| c.name.as_str());
+    let told = ran.journal.iter().filter_map(|r| match r {
+        glassbox::journal::Record::Call(c) => Some(c.call.as_str()),
+        glassbox::journal::Record::Event(_) => None,
+    });
+    assert_eq!(
+        count(seen.collect()),
+        count(told.collect()),
+        "strace, journal"
+    );
+}

@@ -374,12 +374,8 @@ impl Address {
         let find = |kind| self.attributes.iter().find(|(k, _)| *k == kind);
         let value = find(libc::IFA_LOCAL).or_else(|| find(libc::IFA_ADDRESS));
         let ip = value.and_then(|(_, v)| match v.as_slice() {
-            v if v.len() == 4 => <[u8; 4]>::try_from(v)
-                .ok()
-                .map(|v| std::net::IpAddr::from(v)),
-            v => <[u8; 16]>::try_from(v)
-                .ok()
-                .map(|v| std::net::IpAddr::from(v)),
+            v if v.len() == 4 => <[u8; 4]>::try_from(v).ok().map(std::net::IpAddr::from),
+            v => <[u8; 16]>::try_from(v).ok().map(std::net::IpAddr::from),
         });
         match ip {
             Some(ip) => format!("{ip}/{}", self.header[1]),

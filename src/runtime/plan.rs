@@ -206,6 +206,15 @@ impl<'a> Builder<'a> {
                 Channel,
             );
         }
+        let agent = privileges::agent(self.linux)?;
+        if let Some(path) = agent.clone() {
+            self.parent(
+                Stage::Runtime,
+                "seccomp-agent",
+                "The agent that decides about some of its calls is on this side of the walls.",
+                ConnectAgent { path },
+            );
+        }
         // An ordinary user may make and enter namespaces only where it is root: in the user
         // namespace of the container whose others it joins. So init is born there.
         if let Some(path) = self
@@ -227,15 +236,6 @@ impl<'a> Builder<'a> {
                 "start-socket",
                 "Init will wait on this socket until it is started; nobody but its owner reaches it.",
                 Listen { dir },
-            );
-        }
-        let agent = privileges::agent(self.linux)?;
-        if let Some(path) = agent.clone() {
-            self.parent(
-                Stage::Runtime,
-                "seccomp-agent",
-                "The agent that decides about some of its calls is on this side of the walls.",
-                ConnectAgent { path },
             );
         }
         // A pid namespace is only ever entered by children, so the parent joins it before the

@@ -124,9 +124,12 @@ pub fn steps(process: &Process, linux: &Linux, actor: Actor) -> Result<Vec<Step>
     Ok(steps)
 }
 
+/// Numbers of processors, where some are given.
+type Processors = Option<Vec<u32>>;
+
 /// The processors of `process.execCPUAffinity`, before and after it enters the cgroup.
 /// Errors: something that is no list.
-pub fn affinity(process: &Process) -> Result<(Option<Vec<u32>>, Option<Vec<u32>>)> {
+pub fn affinity(process: &Process) -> Result<(Processors, Processors)> {
     let Some(affinity) = &process.exec_cpu_affinity else {
         return Ok((None, None));
     };

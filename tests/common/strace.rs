@@ -108,6 +108,21 @@ const CHANGING: &str = "mount umount2 pivot_root chroot move_mount mount_setattr
     sched_setaffinity ioprio_set set_mempolicy settimeofday clock_settime reboot swapon swapoff acct \
     quotactl init_module finit_module delete_module perf_event_open fanotify_init landlock_restrict_self";
 
+/// Whether it is a request of rtnetlink(7) for anything but a list. Of a socket of another network
+/// namespace strace does not know that it is one of those, and prints numbers: of the four types for
+/// each kind of thing (NEW, DEL, GET, SET), the third only reads.
+fn changes_the_network(args: &str) -> bool {
+    let kind = args.split("nlmsg_type=").nth(1).unwrap_or_default();
+    let kind = kind.split([',', ' ']).next().unwrap_or_default();
+    let number = kind
+        .strip_prefix("0x")
+        .and_then(|n| u16::from_str_radix(n, 16).ok());
+    match number {
+        Some(number) => number >= 16 && number % 4 != 2,
+        None => kind.starts_with("RTM_") && !kind.starts_with("RTM_GET"),
+    }
+}
+
 impl Call {
     /// Whether it changes something that others can see: mounts, namespaces, processes, files,
     /// identity, limits, kernel settings.
@@ -131,9 +146,7 @@ impl Call {
                     && !args.starts_with("PR_SET_VMA")
             }
             "personality" => !args.starts_with("0xffffffff"),
-            "sendto" | "sendmsg" => ["RTM_NEW", "RTM_DEL", "RTM_SET"]
-                .iter()
-                .any(|kind| args.contains(&format!("nlmsg_type={kind}"))),
+            "sendto" | "sendmsg" => changes_the_network(args),
             "prlimit64" => args.split(", ").nth(2).is_some_and(|new| new != "NULL"),
             "seccomp" => args.starts_with("SECCOMP_SET_MODE"),
             "ioctl" => [
