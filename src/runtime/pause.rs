@@ -79,6 +79,7 @@ impl Action for AwaitStart {
         let mut keep = scene.keep_only(self.keep);
         keep.push(listener.as_fd());
         sys::process::close_from_but(3 + self.preserve_fds, &keep);
+        sys::memory::drop_code();
         loop {
             // None: whoever connected has gone again already; the next one counts.
             if let Some(starter) = sys::socket::accept(&listener)? {
