@@ -369,7 +369,7 @@ fn a_bind_mount_where_no_process_is_at_all_is_found() {
         // Before Linux 6.11 the kernel does not tell, and the survey says so.
         let all = run(["ns", "ls", "--json"]).success().json();
         let unread = all["unread"].as_array().expect("an array").clone();
-        let said = "the mounts of mount namespaces without a process";
+        let said = "the mounts of a mount namespace without a process";
         assert!(unread.iter().any(|u| u["what"] == said), "{all}");
         return;
     }
