@@ -46,6 +46,16 @@ pub enum Moment {
 }
 
 impl Moment {
+    /// All, in their order.
+    pub const ALL: [Moment; 6] = [
+        Moment::Prestart,
+        Moment::CreateRuntime,
+        Moment::CreateContainer,
+        Moment::StartContainer,
+        Moment::Poststart,
+        Moment::Poststop,
+    ];
+
     /// Its name in config.json.
     pub fn name(self) -> &'static str {
         match self {

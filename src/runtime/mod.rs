@@ -13,7 +13,9 @@
 mod abroad;
 mod copy_up;
 mod devices;
+pub mod events;
 mod exec;
+mod features;
 mod hooks;
 mod identity;
 mod listener;
@@ -31,11 +33,15 @@ mod rootfs;
 mod scheduling;
 mod session;
 pub mod store;
+mod template;
 mod terminal;
 mod tree;
+pub mod update;
 
 pub use exec::{ExecRequest, exec, plan_exec};
+pub use features::features;
 pub use plan::plan;
+pub use template::{rootless, template};
 
 use crate::cgroups::{self, CgroupPath, Group};
 use crate::error::{Context, Result};

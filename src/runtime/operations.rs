@@ -100,12 +100,11 @@ pub fn create(
     watch: &mut dyn Watch,
     options: &journal::Options,
 ) -> Result<Created> {
-    if let Some(linux) = &mut request.spec.linux {
-        // Its own group, so that it can be counted, frozen and killed as one.
-        linux
-            .cgroups_path
-            .get_or_insert_with(|| format!("/glassbox/{}", request.id));
-    }
+    // Its own group, so that it can be counted, frozen and killed as one.
+    let linux = request.spec.linux.get_or_insert_default();
+    linux
+        .cgroups_path
+        .get_or_insert_with(|| format!("/glassbox/{}", request.id));
     let (dir, lock) = root.reserve(request.id)?;
     let made = create_in(&dir, &request, watch, options);
     drop(lock);
@@ -249,6 +248,11 @@ pub fn start(container: &mut Container, host: &Host, watch: &mut dyn Watch) -> R
             ));
         }
     }
+    let spec = container.spec()?;
+    if spec.process.is_none() {
+        let what = format!("cannot start container {id}: its config.json has no process");
+        return Err(Error::kind(Kind::Usage, what).topic("oci-bundle"));
+    }
     begin_journal(&container.dir, "start")?;
     let socket = waiting::connect(&container.dir)
         .with_context(|| format!("cannot reach the init of container {id}"))?;
@@ -256,7 +260,6 @@ pub fn start(container: &mut Container, host: &Host, watch: &mut dyn Watch) -> R
     // Started or failed, nobody waits there any more.
     let _ = sys::fs::unlinkat(sys::fs::CWD, container.dir.join(waiting::SOCKET), 0);
     result?;
-    let spec = container.spec()?;
     let hooks = hooks_of(&spec);
     let state = State {
         pid: container.record.pid,
@@ -335,7 +338,7 @@ pub fn resume(container: &mut Container, host: &Host) -> Result<()> {
     lifecycle::thaw(&group_or_refuse(container, host)?)
 }
 
-fn wrong_state(what: &str, container: &Container, status: Status) -> Error {
+pub(super) fn wrong_state(what: &str, container: &Container, status: Status) -> Error {
     let id = &container.record.id;
     Error::kind(
         Kind::Conflict,
@@ -343,7 +346,7 @@ fn wrong_state(what: &str, container: &Container, status: Status) -> Error {
     )
 }
 
-fn group_or_refuse(container: &Container, host: &Host) -> Result<crate::cgroups::Group> {
+pub(super) fn group_or_refuse(container: &Container, host: &Host) -> Result<crate::cgroups::Group> {
     container.group(host)?.ok_or_else(|| {
         Error::kind(
             Kind::Unsupported,

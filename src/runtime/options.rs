@@ -66,6 +66,17 @@ const ATTRIBUTES: &[(&str, u64, u64)] = &[
     ("nostrictatime", 0, ATIME),
 ];
 
+/// The options that [`MountOptions::add`] takes by name.
+const WORDS: &[&str] = &[
+    "bind",
+    "copyup",
+    "defaults",
+    "idmap",
+    "rbind",
+    "ridmap",
+    "tmpcopyup",
+];
+
 const PROPAGATIONS: &[(&str, u64)] = &[
     ("private", libc::MS_PRIVATE),
     ("slave", libc::MS_SLAVE),
@@ -131,6 +142,17 @@ impl MountOptions {
     }
 }
 
+/// Every option that has a meaning of its own, sorted; others are the file system's.
+pub fn names() -> Vec<String> {
+    let mut names: Vec<String> = WORDS.iter().map(|w| w.to_string()).collect();
+    let attributes = ATTRIBUTES.iter().map(|a| a.0);
+    for name in attributes.chain(PROPAGATIONS.iter().map(|p| p.0)) {
+        names.extend([name.to_string(), format!("r{name}")]);
+    }
+    names.sort();
+    names
+}
+
 /// A later option wins over an earlier one about the same attribute.
 fn join(set: u64, clear: u64, more_set: u64, more_clear: u64) -> (u64, u64) {
     (
@@ -155,6 +177,19 @@ mod tests {
         assert_eq!((m.propagation, m.propagation_below), (libc::MS_SLAVE, true));
         assert_eq!(m.data, ["mode=755", "size=64k"]);
         assert!(m.bind && m.recursive);
+    }
+
+    #[test]
+    fn what_is_announced_is_understood() {
+        for name in names() {
+            let m = parse(&[&name]);
+            assert!(m.data.is_empty(), "{name} is passed on to the file system");
+            assert!(name == "defaults" || m != MountOptions::default() || clears(&name));
+        }
+        // These take away what nobody has set.
+        fn clears(name: &str) -> bool {
+            parse(&[name]).clear != 0 || parse(&[name]).clear_below != 0
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ use crate::namespaces::{self, actions};
 use crate::security::actions::{NewKeyring, OomScoreAdj};
 use crate::spec::runtime::{Linux, NamespaceType, Process, Spec};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Makes the plan of `request`. Errors: the document asks for what cannot be done here, said
 /// before anything was changed.
@@ -66,24 +67,26 @@ impl<'a> Builder<'a> {
     fn new(request: &'a Request<'a>) -> Result<Self> {
         let bad = |what: &'static str| Error::kind(Kind::Usage, what).topic("oci-bundle");
         let spec = request.spec;
-        let process = spec
-            .process
-            .as_ref()
-            .ok_or_else(|| bad("config.json has no process"))?;
-        let linux = spec
-            .linux
-            .as_ref()
-            .ok_or_else(|| bad("config.json has no linux section"))?;
+        // What is absent is empty: only `start` needs a process.
+        static NO_PROCESS: LazyLock<Process> = LazyLock::new(Process::default);
+        static NO_LINUX: LazyLock<Linux> = LazyLock::new(Linux::default);
+        let process = spec.process.as_ref().unwrap_or(&NO_PROCESS);
+        let linux = spec.linux.as_ref().unwrap_or(&NO_LINUX);
         let root = spec
             .root
             .as_ref()
             .ok_or_else(|| bad("config.json has no root"))?;
         let root = request.bundle.join(&root.path);
-        if !process.cwd.is_absolute() {
-            return Err(bad("process.cwd must be an absolute path"));
-        }
-        if process.args.is_empty() {
-            return Err(bad("process.args is empty: there is no command to run"));
+        match (&spec.process, &request.wishes.pause) {
+            (None, None) => return Err(bad("config.json has no process")),
+            (None, Some(_)) => {}
+            (Some(p), _) if !p.cwd.is_absolute() => {
+                return Err(bad("process.cwd must be an absolute path"));
+            }
+            (Some(p), _) if p.args.is_empty() => {
+                return Err(bad("process.args is empty: there is no command to run"));
+            }
+            (Some(_), _) => {}
         }
         check_supported(process, linux)?;
         let builder = Builder {
@@ -100,13 +103,43 @@ impl<'a> Builder<'a> {
                 return Err(bad("linux.namespaces names a type twice"));
             }
         }
-        if !builder.creates(NamespaceType::Mount) {
-            return Err(
-                bad("linux.namespaces must have a mount namespace of its own")
-                    .hint("without one, every mount of the container would be the host's"),
-            );
+        if !linux
+            .namespaces
+            .iter()
+            .any(|n| n.typ == NamespaceType::Mount)
+        {
+            builder.check_without_mounts()?;
         }
         Ok(builder)
+    }
+
+    /// Without a mount namespace the container stays in the caller's, in a directory of it: what
+    /// the specification means, as long as that takes no mount.
+    fn check_without_mounts(&self) -> Result<()> {
+        let asked = [
+            (!self.spec.mounts.is_empty(), "mounts"),
+            (
+                self.spec.root.as_ref().is_some_and(|r| r.readonly),
+                "root.readonly",
+            ),
+            (!self.linux.masked_paths.is_empty(), "linux.maskedPaths"),
+            (!self.linux.readonly_paths.is_empty(), "linux.readonlyPaths"),
+            (!self.linux.devices.is_empty(), "linux.devices"),
+            (
+                self.linux.rootfs_propagation.is_some(),
+                "linux.rootfsPropagation",
+            ),
+            (self.process.terminal, "process.terminal"),
+        ];
+        match asked.iter().find(|(asked, _)| *asked) {
+            Some((_, name)) => Err(Error::kind(
+                Kind::Usage,
+                format!("config.json has {name}, and linux.namespaces no mount namespace"),
+            )
+            .hint("without one, every mount of the container would be the host's")
+            .topic("mount-namespaces")),
+            None => Ok(()),
+        }
     }
 
     fn build(mut self) -> Result<Plan> {
@@ -413,6 +446,16 @@ impl<'a> Builder<'a> {
                 "unshare-cgroup",
                 "Its own cgroup becomes the root of the hierarchy that it sees.",
                 NewCgroupNamespace,
+            );
+        }
+        if let Some(path) = self.joins(NamespaceType::Mount) {
+            // After all that are named by a path of the caller's mounts.
+            let join = joining(NamespaceType::Mount, path);
+            self.init(
+                Stage::Namespaces,
+                "join-mnt",
+                "It lives among the mounts of whoever made that namespace.",
+                join,
             );
         }
         self.init(

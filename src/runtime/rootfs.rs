@@ -5,8 +5,8 @@
 //!
 //! What it implements: runtime-spec "Root", "Rootfs Mount Propagation", "Masked Paths",
 //! "Readonly Paths"; pivot_root(2), mount_namespaces(7).
-//! Interface: the actions [`BindRoot`], [`OpenRoot`], [`Pivot`], [`MoveRoot`], [`ReadOnlyMount`],
-//! [`Mask`], [`ReadOnly`], [`RootPropagation`]. Read next: `devices.rs`.
+//! Interface: the actions [`BindRoot`], [`OpenRoot`], [`Pivot`], [`MoveRoot`], [`ChangeRoot`],
+//! [`ReadOnlyMount`], [`Mask`], [`ReadOnly`], [`RootPropagation`]. Read next: `devices.rs`.
 
 use super::mount::{ROOT, open_in_root};
 use crate::error::{Context, Error, Result};
@@ -188,6 +188,26 @@ impl Action for MoveRoot {
         let root = sys::fs::open("/", libc::O_PATH | libc::O_DIRECTORY, 0).context(what)?;
         scene.put_fd(ROOT, root);
         Ok(())
+    }
+}
+
+/// Changes into the root, and leaves the mount namespace as it is: for one that others live in.
+#[derive(Debug)]
+pub struct ChangeRoot;
+
+impl Action for ChangeRoot {
+    fn calls(&self) -> Vec<Planned> {
+        vec![
+            Planned::new("fchdir", "new root"),
+            Planned::new("chroot", "\".\""),
+            Planned::new("chdir", "\"/\""),
+        ]
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let what = "cannot change the root";
+        sys::fs::fchdir(scene.fd(ROOT)?).context(what)?;
+        m::chroot(Path::new(".")).context(what)?;
+        sys::fs::chdir("/").context(what)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::spec::runtime::{IoPriority, Linux, MemoryPolicy, Personality, Process
 use crate::sys::sched::{self, SchedAttr};
 
 /// A word of the document and the kernel's number for it.
-type Words = &'static [(&'static str, u32)];
+pub(super) type Words = &'static [(&'static str, u32)];
 
 const POLICIES: Words = &[
     ("SCHED_OTHER", 0),

@@ -82,6 +82,31 @@ pub fn set_mode_filter(flags: u64, program: &[Instruction]) -> SysResult<Option<
     )
 }
 
+/// `int seccomp(SECCOMP_SET_MODE_FILTER, unsigned int flags, NULL)`: whether this kernel takes the
+/// flags. No filter can come of it: one that takes them goes on to read the program and fails with
+/// `EFAULT`, and `EINVAL` means that it does not.
+pub fn flag_available(flags: u64) -> bool {
+    let result = reading(
+        "seccomp",
+        || {
+            let flags = flag_names(flags, FLAGS);
+            format!("SECCOMP_SET_MODE_FILTER, {flags}, NULL")
+        },
+        || {
+            // SAFETY: the program is NULL, which the kernel may try to read and cannot.
+            check(unsafe {
+                libc::syscall(
+                    libc::SYS_seccomp,
+                    SET_MODE_FILTER,
+                    flags,
+                    std::ptr::null::<Program>(),
+                )
+            })
+        },
+    );
+    matches!(result, Err(e) if e.errno == Errno::EFAULT)
+}
+
 /// `int seccomp(SECCOMP_GET_ACTION_AVAIL, 0, uint32_t *action)`: whether a filter may return it.
 /// False too before Linux 4.14, which cannot say.
 pub fn action_available(action: u32) -> bool {

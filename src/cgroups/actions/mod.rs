@@ -46,9 +46,6 @@ impl WriteLimit {
             restore,
         }
     }
-    fn key(&self) -> String {
-        format!("cgroup.old {}", self.path.display())
-    }
     fn explain(&self, e: sys::SysError) -> Error {
         let file = self.path.file_name().unwrap_or_default().to_string_lossy();
         let hint = match e.errno {
@@ -116,10 +113,14 @@ impl Action for WriteLimit {
         )]
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
-        if self.restore
-            && let Ok(old) = std::fs::read_to_string(&self.path)
-        {
-            scene.put(self.key(), old.trim_end());
+        let remember = |scene: &mut Scene, path: &PathBuf| {
+            if let Ok(old) = std::fs::read_to_string(path) {
+                scene.put(format!("cgroup.old {}", path.display()), old.trim_end());
+            }
+        };
+        if self.restore {
+            remember(scene, &self.path);
+            self.fallback.iter().for_each(|(path, _)| remember(scene, path));
         }
         match (sys::fs::write_file(&self.path, &self.value), &self.fallback) {
             (Ok(()), _) => Ok(()),
@@ -137,15 +138,46 @@ impl Action for WriteLimit {
         self.expected.clone()
     }
     fn undo(&self, scene: &mut Scene) -> Result<()> {
-        let Some(old) = scene.get(&self.key()).map(str::to_string) else {
-            return Ok(());
-        };
-        // Files of several lines are keyed by device and have no one old value to write.
-        if old.is_empty() || old.contains('\n') {
-            return Ok(());
+        let mut places = vec![(&self.path, &self.value)];
+        places.extend(self.fallback.iter().map(|(path, value)| (path, value)));
+        for (path, value) in places {
+            let key = format!("cgroup.old {}", path.display());
+            let Some(old) = scene.get(&key).and_then(|old| former(path, old, value)) else {
+                continue;
+            };
+            sys::fs::write_file(path, &old)
+                .with_context(|| format!("cannot set {} back to {old:?}", path.display()))?;
         }
-        sys::fs::write_file(&self.path, &old)
-            .with_context(|| format!("cannot set {} back to {old:?}", self.path.display()))
+        Ok(())
+    }
+}
+
+/// What to write so that a file says again what it said before `value` was written. Some files
+/// hold a line for each device, and a write changes one of them.
+fn former(path: &std::path::Path, old: &str, value: &str) -> Option<String> {
+    let file = path.file_name()?.to_str()?;
+    let device = value.split_once(' ').map(|(key, _)| key);
+    let device = device.filter(|d| d.contains(':') || file.starts_with("rdma."));
+    let line = |key: &str| {
+        let found = old.lines().find(|l| l.split(' ').next() == Some(key));
+        found.map(str::to_string)
+    };
+    match (device, file) {
+        (Some(device), _) => Some(line(device).unwrap_or_else(|| match file {
+            "io.max" => format!("{device} rbps=max wbps=max riops=max wiops=max"),
+            "rdma.max" => format!("{device} hca_handle=max hca_object=max"),
+            _ if file.starts_with("io.") => format!("{device} default"),
+            _ => format!("{device} 0"),
+        })),
+        (None, "memory.oom_control") => line("oom_kill_disable")?
+            .split(' ')
+            .nth(1)
+            .map(str::to_string),
+        (None, "io.weight" | "io.bfq.weight") => line("default"),
+        // Of the first, an empty list means that the group above decides.
+        (None, _) if old.is_empty() && file.starts_with("cpuset.") => Some("\n".into()),
+        (None, _) if old.is_empty() || old.contains('\n') => None,
+        (None, _) => Some(old.to_string()),
     }
 }
 
@@ -317,5 +349,27 @@ impl Action for Freeze {
     }
     fn undo(&self, _: &mut Scene) -> Result<()> {
         lifecycle::thaw(&self.group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::former;
+    use std::path::Path;
+
+    #[test]
+    fn a_write_to_one_line_of_a_file_is_taken_back_there() {
+        let of = |file: &str, old: &str, value: &str| former(Path::new(file), old, value);
+        let io = "8:0 rbps=1 wbps=max riops=max wiops=max\n8:16 rbps=2 wbps=max riops=max wiops=max";
+        let back = of("io.max", io, "8:16 rbps=5").unwrap();
+        assert_eq!(back, "8:16 rbps=2 wbps=max riops=max wiops=max");
+        let none = of("io.max", "", "8:0 rbps=5").unwrap();
+        assert_eq!(none, "8:0 rbps=max wbps=max riops=max wiops=max");
+        let v1 = of("blkio.throttle.read_bps_device", "", "8:0 5");
+        assert_eq!(v1.as_deref(), Some("8:0 0"));
+        let oom = of("memory.oom_control", "oom_kill_disable 0\nunder_oom 0", "1");
+        assert_eq!(oom.as_deref(), Some("0"));
+        assert_eq!(of("cpu.max", "max 100000", "5 10").as_deref(), Some("max 100000"));
+        assert_eq!(of("cpuset.cpus", "", "0").as_deref(), Some("\n"));
     }
 }

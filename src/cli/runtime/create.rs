@@ -103,10 +103,8 @@ fn make(args: &BundleArgs, common: &Common, detached: bool, host: &Host) -> Resu
     let bundle = std::fs::canonicalize(&args.bundle)
         .with_context(|| format!("cannot find the bundle {}", args.bundle.display()))?;
     let mut spec = read_config(&bundle)?;
-    if common.cgroups == CgroupManager::Disabled
-        && let Some(linux) = &mut spec.linux
-    {
-        linux.cgroups_path = Some(String::new());
+    if common.cgroups == CgroupManager::Disabled {
+        spec.linux.get_or_insert_default().cgroups_path = Some(String::new());
     }
     let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     match (terminal, detached, &args.console_socket) {

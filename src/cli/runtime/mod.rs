@@ -10,8 +10,10 @@
 
 mod act;
 mod create;
+mod document;
 mod exec;
 mod list;
+mod update;
 
 use super::explain_flag::ExplainFlag;
 use crate::error::{Context, Error, Kind, Result};
@@ -108,6 +110,14 @@ enum Operation {
     Pause(act::IdArgs),
     /// Let the processes of a paused container go on
     Resume(act::IdArgs),
+    /// Change the limits of a container
+    Update(Box<update::UpdateArgs>),
+    /// Tell what a container uses, and when it runs out of memory, as JSON
+    Events(update::EventsArgs),
+    /// Print what this runtime can do here, as JSON
+    Features,
+    /// Write a config.json to begin with
+    Spec(document::SpecArgs),
 }
 
 /// What every operation gets.
@@ -168,6 +178,10 @@ fn operate(operation: Operation, common: &Common) -> Result<u8> {
         Operation::List(args) => list::list(&args, common),
         Operation::Pause(args) => act::pause(&args, common),
         Operation::Resume(args) => act::resume(&args, common),
+        Operation::Update(args) => update::update(&args, common),
+        Operation::Events(args) => update::events(&args, common),
+        Operation::Features => document::features(),
+        Operation::Spec(args) => document::spec(&args),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::runtime::mount::Mount;
 use crate::runtime::options::MountOptions;
 use crate::runtime::program::MakeWorkingDirectory;
 use crate::runtime::rootfs::{
-    BindRoot, Mask, MoveRoot, OpenRoot, Pivot, ReadOnly, ReadOnlyMount, RootPropagation,
+    BindRoot, ChangeRoot, Mask, MoveRoot, OpenRoot, Pivot, ReadOnly, ReadOnlyMount, RootPropagation,
 };
 use crate::runtime::session::Sysctl;
 use crate::runtime::terminal::{OpenTerminal, ReceiveTerminal, Streams};
@@ -37,12 +37,14 @@ impl Builder<'_> {
             Some(Propagation::Private | Propagation::Unbindable) => Propagation::Private,
             _ => Propagation::Slave,
         };
-        self.init(
-            Stage::Namespaces,
-            "propagation",
-            "Mounts made in here must not appear on the host.",
-            Propagate { propagation },
-        );
+        if self.creates(NamespaceType::Mount) {
+            self.init(
+                Stage::Namespaces,
+                "propagation",
+                "Mounts made in here must not appear on the host.",
+                Propagate { propagation },
+            );
+        }
         let mounts = &self.spec.mounts;
         let root = mounts.first().filter(|m| m.destination == Path::new("/"));
         match root {
@@ -58,6 +60,9 @@ impl Builder<'_> {
                     "a mount at / can only be an overlay: it becomes the root file system",
                 ));
             }
+            // In the caller's own mount namespace nothing is mounted, nor pivoted.
+            None if !self.creates(NamespaceType::Mount)
+                && self.joins(NamespaceType::Mount).is_none() => {}
             None => self.init(
                 Stage::Runtime,
                 "bind-root",
@@ -330,6 +335,12 @@ impl Builder<'_> {
 
     pub(super) fn new_root(&mut self) -> Result<()> {
         match self.request.wishes.no_pivot {
+            _ if !self.creates(NamespaceType::Mount) => self.init(
+                Stage::Namespaces,
+                "change-root",
+                "These mounts are others' too: only this process gets another root.",
+                ChangeRoot,
+            ),
             false => self.init(
                 Stage::Namespaces,
                 "pivot-root",
