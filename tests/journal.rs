@@ -50,21 +50,20 @@ fn journal_of(root: &TempRoot) -> PathBuf {
 
 /// strace's calls that change something, by process, without what is not ours: strace's own execve
 /// of the binary, and what the container's program did after it was executed.
-fn ours(seen: &[Call], journal: &[record::Call]) -> BTreeMap<i32, Vec<Call>> {
+fn ours(seen: &[Call], journal: &[record::Call], commands: &[i32]) -> BTreeMap<i32, Vec<Call>> {
     let mut by_pid: BTreeMap<i32, Vec<Call>> = BTreeMap::new();
     for call in seen {
         by_pid.entry(call.pid).or_default().push(call.clone());
     }
-    let first = seen.first().expect("strace saw something").pid;
     // The program starts at the last execve that the journal announces for its process.
     let programs: Vec<i32> = journal
         .iter()
         .filter(|c| c.call == "execve")
         .map(|c| c.pid)
         .collect();
-    by_pid.retain(|pid, _| journal.iter().any(|c| c.pid == *pid) || *pid == first);
+    by_pid.retain(|pid, _| journal.iter().any(|c| c.pid == *pid) || commands.contains(pid));
     for (pid, calls) in &mut by_pid {
-        if *pid == first {
+        if commands.contains(pid) {
             assert_eq!(calls[0].name, "execve");
             calls.remove(0);
         }
@@ -201,7 +200,8 @@ fn compare(name: &str, flags: &[&str], command: &[&str]) {
     run_in(&root, ["run", "--rm", "--network", "none", "lab", "true"]).success();
     let (seen, mut journal) = both(&root, flags, command);
     name_as_outside(&mut journal, &seen);
-    let (ours, told) = (ours(&seen, &journal), told(&journal));
+    let first = seen.first().expect("strace saw something").pid;
+    let (ours, told) = (ours(&seen, &journal, &[first]), told(&journal));
     let found = faults(&ours, &told);
     // A comparison that could not fail would prove nothing: it must miss any call that is taken out.
     let all: Vec<(i32, usize)> = told
@@ -230,6 +230,62 @@ fn zip_longest<'a, A, B>(
     b: &'a [B],
 ) -> impl Iterator<Item = (Option<&'a A>, Option<&'a B>)> {
     (0..a.len().max(b.len())).map(|i| (a.get(i), b.get(i)))
+}
+
+/// `runtime create` and `start`: two commands, and init that both wait for, one journal.
+#[test]
+fn the_journal_of_create_and_start_is_complete() {
+    needs!("root", "strace");
+    let mut traced = common::oci::Runtime::new("journal-runtime", "sleep 0.2");
+    traced.bundle.linux()["resources"] =
+        serde_json::json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 50}});
+    traced.bundle.linux()["maskedPaths"] = serde_json::json!(["/proc/keys", "/proc/sys"]);
+    traced.write();
+    let under_strace = |name: &str, words: &[&str]| {
+        let command = traced.command(words);
+        let mut strace = Command::new("strace");
+        strace
+            .args(strace::OPTIONS)
+            .arg("-o")
+            .arg(traced.path(name));
+        strace.arg(command.get_program()).args(command.get_args());
+        traced.spawn(name, strace)
+    };
+    let bundle = traced.bundle.root.path().display().to_string();
+    // strace stays with init until it has ended.
+    let create = under_strace("trace1", &["create", "--bundle", &bundle, &traced.id]);
+    let record = traced.state_root().join(&traced.id).join("state.json");
+    common::cgroup::wait_for("a container that waits", || {
+        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"ready\": true"))
+    });
+    let start = under_strace("trace2", &["start", &traced.id]);
+    traced.end("trace2", start).ok();
+    traced.end("trace1", create).ok();
+    let seen = [traced.read("trace1"), traced.read("trace2")];
+    let seen = seen.map(|text| strace::parse(&text));
+    let commands = [seen[0][0].pid, seen[1][0].pid];
+    let seen = seen.concat();
+    let journal = read(&traced.state_root().join(&traced.id).join("journal")).unwrap();
+    let mut journal: Vec<record::Call> = journal
+        .into_iter()
+        .filter_map(|r| match r {
+            Record::Call(call) => Some(call),
+            Record::Event(_) => None,
+        })
+        .collect();
+    name_as_outside(&mut journal, &seen);
+    let (ours, told) = (ours(&seen, &journal, &commands), told(&journal));
+    let found = faults(&ours, &told);
+    traced.delete();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(ours.len() >= 3, "two commands and init: {:?}", ours.keys());
+    for (pid, calls) in &told {
+        for at in (0..calls.len()).step_by(7) {
+            let mut damaged = told.clone();
+            damaged.get_mut(pid).unwrap().remove(at);
+            assert!(!faults(&ours, &damaged).is_empty(), "{pid}, call {at}");
+        }
+    }
 }
 
 #[test]

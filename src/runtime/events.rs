@@ -192,7 +192,11 @@ impl OomCount {
         let Some(dir) = group.dir_of("memory") else {
             return OomCount::default();
         };
-        let file = if dir.v2 { "memory.events" } else { "memory.oom_control" };
+        let file = if dir.v2 {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
         let events = table(&dir.dir, file);
         let of = |key: &str| events.get(key).copied().unwrap_or(0);
         OomCount {

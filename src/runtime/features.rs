@@ -143,9 +143,8 @@ fn namespaces() -> Vec<String> {
 }
 
 fn seccomp() -> SeccompFeatures {
-    let available = |action: &SeccompAction| {
-        sys::seccomp::action_available(Verdict::of(*action, 0).action())
-    };
+    let available =
+        |action: &SeccompAction| sys::seccomp::action_available(Verdict::of(*action, 0).action());
     let flags = |all: bool| -> Vec<String> {
         let taken = FILTER_FLAGS
             .iter()

@@ -68,7 +68,10 @@ impl<'a> Builder<'a> {
         let bad = |what: &'static str| Error::kind(Kind::Usage, what).topic("oci-bundle");
         let spec = request.spec;
         // What is absent is empty: only `start` needs a process.
-        static NO_PROCESS: LazyLock<Process> = LazyLock::new(Process::default);
+        static NO_PROCESS: LazyLock<Process> = LazyLock::new(|| Process {
+            cwd: "/".into(),
+            ..Process::default()
+        });
         static NO_LINUX: LazyLock<Linux> = LazyLock::new(Linux::default);
         let process = spec.process.as_ref().unwrap_or(&NO_PROCESS);
         let linux = spec.linux.as_ref().unwrap_or(&NO_LINUX);
@@ -326,15 +329,26 @@ impl<'a> Builder<'a> {
     /// The hooks of a moment, if there are any.
     fn hooks(&mut self, moment: Moment) {
         let all = hooks_of(self.spec);
-        let (hooks, poststop) = match moment {
-            Moment::Prestart => (all.prestart, all.poststop),
-            Moment::CreateRuntime => (all.create_runtime, all.poststop),
-            Moment::CreateContainer => (all.create_container, Vec::new()),
-            Moment::StartContainer => (all.start_container, Vec::new()),
+        // Once one of these has begun, a failure calls the poststop hooks: the parent's first
+        // step with hooks remembers them.
+        let any = [&all.prestart, &all.create_runtime, &all.create_container];
+        let first = match all.prestart.is_empty() {
+            false => Moment::Prestart,
+            true => Moment::CreateRuntime,
+        };
+        let poststop = match moment == first && any.iter().any(|list| !list.is_empty()) {
+            true => all.poststop,
+            false => Vec::new(),
+        };
+        let hooks = match moment {
+            Moment::Prestart => all.prestart,
+            Moment::CreateRuntime => all.create_runtime,
+            Moment::CreateContainer => all.create_container,
+            Moment::StartContainer => all.start_container,
             // The start and the end of a container are no part of its set-up.
             Moment::Poststart | Moment::Poststop => return,
         };
-        if hooks.is_empty() {
+        if hooks.is_empty() && poststop.is_empty() {
             return;
         }
         let action = Hooks {

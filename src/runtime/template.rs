@@ -25,7 +25,14 @@ const MOUNTS: &[(&str, &str, &str, &[&str])] = &[
         "/dev/pts",
         "devpts",
         "devpts",
-        &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        &[
+            "nosuid",
+            "noexec",
+            "newinstance",
+            "ptmxmode=0666",
+            "mode=0620",
+            "gid=5",
+        ],
     ),
     (
         "/dev/shm",
@@ -33,8 +40,18 @@ const MOUNTS: &[(&str, &str, &str, &[&str])] = &[
         "shm",
         &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
     ),
-    ("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-    ("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+    (
+        "/dev/mqueue",
+        "mqueue",
+        "mqueue",
+        &["nosuid", "noexec", "nodev"],
+    ),
+    (
+        "/sys",
+        "sysfs",
+        "sysfs",
+        &["nosuid", "noexec", "nodev", "ro"],
+    ),
     (
         "/sys/fs/cgroup",
         "cgroup",

@@ -12,8 +12,8 @@
 //! Interface: [`update`], [`merged`]. Read next: [`crate::cgroups::plan_limits`].
 
 use super::operations::{begin_journal, group_or_refuse, wrong_state};
-use super::store::Container;
 use super::resources;
+use super::store::Container;
 use crate::cgroups::actions::WriteLimit;
 use crate::cgroups::{Group, Now, limit_id, plan_limits, stat};
 use crate::error::{Context, Error, Kind, Result};
@@ -161,7 +161,8 @@ mod tests {
             r#"{"cpu":{"quota":50000,"period":200000},"pids":{"limit":10},
                 "devices":[{"allow":false}],"unified":{"memory.high":"1"}}"#,
         );
-        let asked = read(r#"{"cpu":{"quota":20000},"devices":[{"allow":true}],"memory":{"limit":4096}}"#);
+        let asked =
+            read(r#"{"cpu":{"quota":20000},"devices":[{"allow":true}],"memory":{"limit":4096}}"#);
         let (all, changed) = merged(&before, &asked).unwrap();
         let cpu = changed.cpu.unwrap();
         assert_eq!((cpu.quota, cpu.period), (Some(20000), Some(200_000)));

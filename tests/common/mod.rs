@@ -20,6 +20,7 @@ mod held;
 mod host;
 mod leak;
 pub mod namespaces;
+pub mod oci;
 mod run;
 mod screen;
 pub mod source;

@@ -120,7 +120,9 @@ impl Action for WriteLimit {
         };
         if self.restore {
             remember(scene, &self.path);
-            self.fallback.iter().for_each(|(path, _)| remember(scene, path));
+            self.fallback
+                .iter()
+                .for_each(|(path, _)| remember(scene, path));
         }
         match (sys::fs::write_file(&self.path, &self.value), &self.fallback) {
             (Ok(()), _) => Ok(()),
@@ -360,7 +362,8 @@ mod tests {
     #[test]
     fn a_write_to_one_line_of_a_file_is_taken_back_there() {
         let of = |file: &str, old: &str, value: &str| former(Path::new(file), old, value);
-        let io = "8:0 rbps=1 wbps=max riops=max wiops=max\n8:16 rbps=2 wbps=max riops=max wiops=max";
+        let io =
+            "8:0 rbps=1 wbps=max riops=max wiops=max\n8:16 rbps=2 wbps=max riops=max wiops=max";
         let back = of("io.max", io, "8:16 rbps=5").unwrap();
         assert_eq!(back, "8:16 rbps=2 wbps=max riops=max wiops=max");
         let none = of("io.max", "", "8:0 rbps=5").unwrap();
@@ -369,7 +372,10 @@ mod tests {
         assert_eq!(v1.as_deref(), Some("8:0 0"));
         let oom = of("memory.oom_control", "oom_kill_disable 0\nunder_oom 0", "1");
         assert_eq!(oom.as_deref(), Some("0"));
-        assert_eq!(of("cpu.max", "max 100000", "5 10").as_deref(), Some("max 100000"));
+        assert_eq!(
+            of("cpu.max", "max 100000", "5 10").as_deref(),
+            Some("max 100000")
+        );
         assert_eq!(of("cpuset.cpus", "", "0").as_deref(), Some("\n"));
     }
 }

@@ -106,6 +106,7 @@ topics! {
         "exit-codes" ["exit-code", "exit-status", "125", "126", "127", "137"];
     "Standards":
         "oci-bundle" ["bundle", "config.json", "oci"],
+        "hooks" ["hook"],
         "digests" ["digest", "chain-id", "diff-id", "content-addressing"];
     "glassbox":
         "journal" ["explain", "dry-run", "plan"];
