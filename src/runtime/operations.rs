@@ -120,6 +120,7 @@ fn create_in(
     watch: &mut dyn Watch,
     options: &journal::Options,
 ) -> Result<Created> {
+    begin_journal(dir, "create")?;
     let spec = &request.spec;
     files::write_atomically(
         &dir.join("config.json"),
@@ -127,7 +128,6 @@ fn create_in(
         0o600,
         false,
     )?;
-    begin_journal(dir, "create")?;
     let rootfs = spec
         .root
         .as_ref()

@@ -25,6 +25,7 @@
 //! Interface: [`plan`]. Read next: the actions, in the order above: `rootfs.rs`, `mount.rs`, ….
 
 mod filesystem;
+mod init;
 mod parent;
 
 use super::hooks::{Hooks, Moment};
@@ -33,7 +34,7 @@ use super::operations::{WriteRecord, hooks_of};
 use super::pause::{AwaitStart, Listen};
 use super::program::{ChangeDirectory, Execute};
 use super::reaper::Reaper;
-use super::session::{NewCgroupNamespace, NewSession, NotDumpable, NotTheHosts, Sysctl};
+use super::session::Sysctl;
 use super::terminal::Channel;
 use super::{INIT_ANNOTATION, Request, identity, privileges, resources, scheduling};
 use crate::cgroups::{self, SetUp};
@@ -41,7 +42,6 @@ use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Actor, Plan, Stage, Step};
 use crate::namespaces::{self, actions};
-use crate::security::actions::{NewKeyring, OomScoreAdj};
 use crate::spec::runtime::{Linux, NamespaceType, Process, Spec};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -364,161 +364,6 @@ impl<'a> Builder<'a> {
                 self.parent(Stage::Runtime, id, why, action);
             }
             _ => self.init(Stage::Runtime, id, why, action),
-        }
-    }
-
-    fn identity(&mut self) {
-        if let Some(path) = self
-            .joins(NamespaceType::User)
-            .filter(|_| !self.host.rootless)
-        {
-            let join = joining(NamespaceType::User, path);
-            self.init(
-                Stage::Namespaces,
-                "join-user",
-                "The user namespace comes first: it owns the others.",
-                join,
-            );
-        }
-        if self.in_user_namespace() {
-            self.init(
-                Stage::Namespaces,
-                "become-root",
-                "Root inside the user namespace, and nobody in particular outside.",
-                identity::BecomeRoot,
-            );
-        }
-        if let Some(value) = self.process.oom_score_adj {
-            // Before init is undumpable: then its files in /proc belong to the host's root.
-            self.init(
-                Stage::Runtime,
-                "oom-score",
-                "How readily the kernel picks this process when memory runs out.",
-                OomScoreAdj { value },
-            );
-        }
-        self.init(
-            Stage::Runtime,
-            "not-dumpable",
-            "Until it is the program, init must not be opened or traced by the container's processes.",
-            NotDumpable,
-        );
-        for typ in [
-            NamespaceType::Network,
-            NamespaceType::Ipc,
-            NamespaceType::Uts,
-            NamespaceType::Cgroup,
-            NamespaceType::Time,
-        ] {
-            if let Some(path) = self.joins(typ) {
-                let name = kind_of(typ);
-                let set = |key| self.namespace_of(key).is_ok_and(|f| f == flag_of(typ));
-                if self.linux.sysctl.keys().any(|key| set(key)) {
-                    self.init(
-                        Stage::Namespaces,
-                        format!("foreign-{name}"),
-                        "Kernel parameters are going to be set in it, so it must not be the host's.",
-                        NotTheHosts {
-                            kind: name,
-                            path: path.to_path_buf(),
-                        },
-                    );
-                }
-                let join = joining(typ, path);
-                self.init(
-                    Stage::Namespaces,
-                    format!("join-{name}"),
-                    "This namespace is shared with whoever made it.",
-                    join,
-                );
-            }
-        }
-        if self.creates(NamespaceType::Time) {
-            let clock = |name: &str| {
-                self.linux
-                    .time_offsets
-                    .get(name)
-                    .map(|o| actions::TimeOffset {
-                        seconds: o.secs,
-                        nanoseconds: o.nanosecs,
-                    })
-            };
-            let (monotonic, boottime) = (clock("monotonic"), clock("boottime"));
-            self.init(
-                Stage::Namespaces,
-                "clocks",
-                "The clocks of a time namespace can only be set while nobody is in it.",
-                actions::TimeOffsets {
-                    monotonic,
-                    boottime,
-                },
-            );
-        }
-        if self.creates(NamespaceType::Cgroup) {
-            self.init(
-                Stage::Namespaces,
-                "unshare-cgroup",
-                "Its own cgroup becomes the root of the hierarchy that it sees.",
-                NewCgroupNamespace,
-            );
-        }
-        if let Some(path) = self.joins(NamespaceType::Mount) {
-            // After all that are named by a path of the caller's mounts.
-            let join = joining(NamespaceType::Mount, path);
-            self.init(
-                Stage::Namespaces,
-                "join-mnt",
-                "It lives among the mounts of whoever made that namespace.",
-                join,
-            );
-        }
-        self.init(
-            Stage::Runtime,
-            "session",
-            "A session of its own, out of reach of the caller's terminal.",
-            NewSession,
-        );
-        if !self.request.wishes.no_new_keyring {
-            self.init(
-                Stage::Runtime,
-                "keyring",
-                "A keyring of its own: the caller's keys stay the caller's.",
-                NewKeyring {
-                    name: self.request.id.to_string(),
-                },
-            );
-        }
-    }
-
-    fn names(&mut self) {
-        let own = self
-            .linux
-            .namespaces
-            .iter()
-            .any(|n| n.typ == NamespaceType::Uts);
-        if let (true, Some(name)) = (own, &self.spec.hostname) {
-            self.init(
-                Stage::Namespaces,
-                "hostname",
-                "The UTS namespace gives it a host name of its own.",
-                actions::SetHostname { name: name.clone() },
-            );
-        }
-        if let (true, Some(name)) = (own, &self.spec.domainname) {
-            self.init(
-                Stage::Namespaces,
-                "domainname",
-                "And a NIS domain name.",
-                actions::SetDomainname { name: name.clone() },
-            );
-        }
-        if self.creates(NamespaceType::Network) {
-            self.init(
-                Stage::Namespaces,
-                "loopback",
-                "A new network namespace has a loopback that is down: without it 127.0.0.1 answers nobody.",
-                actions::LoopbackUp,
-            );
         }
     }
 
