@@ -20,6 +20,7 @@ mod held;
 mod host;
 mod leak;
 pub mod namespaces;
+pub mod peers;
 mod run;
 mod screen;
 pub mod source;
