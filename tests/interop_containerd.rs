@@ -7,7 +7,7 @@
 mod common;
 
 use common::Output;
-use common::peers::Peers;
+use common::peers::{Peers, documented};
 use std::process::Child;
 
 struct Containerd {
@@ -167,4 +167,22 @@ fn ctr_runs_containers_on_it() {
     containerd.ctr(&["task", "rm", "y"]);
     containerd.ctr(&["container", "rm", "y"]).success();
     containerd.peers.run(["ls", root]).success().out_is("");
+}
+
+#[test]
+fn the_readmes_config_toml_is_one_that_containerd_takes() {
+    needs!("root", "containerd", "nsenter", "busybox");
+    let peers = Peers::new("containerd-conf");
+    let config = documented("BinaryName", &peers.runtime());
+    let config = peers.root.write("config.toml", config);
+    let words = [
+        "containerd",
+        "-c",
+        &config.display().to_string(),
+        "config",
+        "dump",
+    ];
+    let out = peers.run(words).success();
+    out.out_has("runtimes.glassbox.options]");
+    out.out_has(&format!("BinaryName = {:?}", peers.runtime()));
 }

@@ -1,4 +1,4 @@
-//! dockerd runs containers with our runtime: `--add-runtime glassbox=…`.
+//! dockerd runs containers with our runtime: the README's daemon.json.
 //!
 //! Host only: the virtual machine has no Docker.
 //!
@@ -7,7 +7,7 @@
 mod common;
 
 use common::Output;
-use common::peers::Peers;
+use common::peers::{Peers, documented};
 use std::process::Child;
 
 struct Docker {
@@ -21,7 +21,12 @@ impl Docker {
         peers.set("DOCKER_HOST", "unix:///run/d.sock");
         peers.set("DOCKER_CONFIG", &peers.path("client"));
         let (data, group) = (peers.path("docker"), peers.group.clone());
-        let add = format!("glassbox={}", peers.runtime());
+        let config = documented("\"runtimes\"", &peers.runtime());
+        let config = peers
+            .root
+            .write("daemon.json", config)
+            .display()
+            .to_string();
         let words = [
             "dockerd",
             "--data-root",
@@ -37,8 +42,8 @@ impl Docker {
             "--ip6tables=false",
             "--cgroup-parent",
             &group,
-            "--add-runtime",
-            &add,
+            "--config-file",
+            &config,
             "--default-runtime=glassbox",
         ];
         let daemon = peers.spawn("log", &words);

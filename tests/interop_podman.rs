@@ -7,7 +7,7 @@
 mod common;
 
 use common::Output;
-use common::peers::Peers;
+use common::peers::{Peers, documented};
 
 struct Podman(Peers);
 
@@ -248,4 +248,39 @@ fn a_pod_shares_namespaces() {
     podman.run(&["pod", "unpause", "p"]).success();
     podman.run(&["pod", "kill", "p"]).success();
     podman.run(&["pod", "rm", "-f", "-t", "0", "p"]).success();
+}
+
+#[test]
+fn the_readmes_containers_conf_makes_it_the_runtime() {
+    needs!("root", "podman", "conmon", "nsenter", "busybox", "script");
+    let mut peers = Peers::new("podman-conf");
+    let config = documented("[engine.runtimes]", &peers.runtime());
+    let config = peers.root.write("containers.conf", config);
+    peers.set("CONTAINERS_CONF", &config.display().to_string());
+    let places = [
+        ("--root", peers.path("storage")),
+        ("--runroot", peers.path("runroot")),
+        ("--tmpdir", peers.path("libpod")),
+    ];
+    let group = format!("--cgroup-parent={}", peers.group);
+    let podman = |args: &[&str]| {
+        let mut words = vec!["podman", "--events-backend=file"];
+        words.extend(places.iter().flat_map(|(option, value)| [*option, value]));
+        words.extend(args);
+        peers.run(words)
+    };
+    podman(&["load", "-q", "-i", &peers.path("box.tar")]).success();
+    let run = [
+        "run",
+        "-d",
+        "--name=web",
+        "--network=none",
+        &group,
+        peers.image,
+    ];
+    podman(&[&run[..], &["sleep", "1000"]].concat()).success();
+    podman(&["inspect", "web", "--format", "{{.OCIRuntime}}"])
+        .success()
+        .out_is("glassbox");
+    podman(&["rm", "-f", "-t", "0", "web"]).success();
 }

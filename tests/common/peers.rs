@@ -6,7 +6,7 @@
 //! host with cgroup v1 the v1 hierarchies alone are mounted, because these engines take a host with
 //! both for a broken v2 one. When the holder is killed, the kernel kills what is left in there.
 //!
-//! Interface: [`Peers`]. Read next: `tests/interop_podman.rs`.
+//! Interface: [`Peers`], [`documented`]. Read next: `tests/interop_podman.rs`.
 
 use super::{LeakCheck, Output, Run, TempRoot, binary};
 use std::ffi::OsStr;
@@ -224,6 +224,18 @@ impl Drop for Peers {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The block of the README that holds `marker`, which is what users copy, with our binary for the
+/// installed one.
+pub fn documented(marker: &str, runtime: &str) -> String {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(readme).expect("README.md");
+    let mut blocks = readme.split("\n```").skip(1).step_by(2);
+    let block = blocks.find(|b| b.contains(marker));
+    let block = block.unwrap_or_else(|| panic!("README.md has no block with {marker}"));
+    let (_, text) = block.split_once('\n').expect("lines");
+    text.replace("/usr/local/bin/glassbox-runtime", runtime)
 }
 
 /// Writes an image of a static busybox, as `docker save` did it: every engine loads it.
