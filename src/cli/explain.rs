@@ -1,10 +1,12 @@
 //! `glassbox explain`: a concept with this host's live values, or a container's story.
 
 use crate::containers::inspect::current_status;
-use crate::containers::{Container, Paths, Phase, Status, Store};
+use crate::containers::{Container, Paths, Phase, Store};
 use crate::error::{Context, Error, Kind, Result};
+use crate::host::Host;
 use crate::explain::{Depth, render_journal, topics};
 use crate::journal::{self, Record};
+use crate::runtime::store as runtime;
 use crate::ui::{self, Style, styled};
 use std::path::{Path, PathBuf};
 
@@ -12,13 +14,15 @@ use std::path::{Path, PathBuf};
 ///
 /// Without a name it lists the topics. A name is a topic first, then a container; --container and
 /// --topic say which is meant. A container's story is replayed from its journal, which holds every
-/// step and system call of its set-up, so it can also be told of one that has ended.
+/// step and system call of its set-up, so it can also be told of one that has ended. Containers
+/// that podman, containerd or dockerd made on glassbox-runtime are found by id, too.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   glassbox explain                       the topics
   glassbox explain user-namespaces       one of them, with this host's values
   glassbox explain web                   how the container `web` was made
   glassbox explain --depth all web       the same with every call
+  glassbox explain $(podman ps -ql)      one that podman made on glassbox-runtime
   glassbox explain --json memory         a topic as data")]
 pub struct Args {
     /// A topic, or a container's name or id.
@@ -38,6 +42,22 @@ pub struct Args {
     /// Where the state is kept.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Where an engine lets glassbox-runtime keep its state, when it is no usual place: NAME is the
+    /// id of a container there.
+    #[arg(long, value_name = "DIR", conflicts_with = "topic")]
+    runtime_root: Option<PathBuf>,
+}
+
+/// A container whose story is told.
+struct Told {
+    id: String,
+    journal: PathBuf,
+    /// What became of it.
+    status: String,
+    exit_code: Option<i32>,
+    /// The signal that ended it and whence it came, as far as its cgroup told.
+    ended_by: String,
+    error: String,
 }
 
 /// Runs it.
@@ -46,7 +66,7 @@ pub fn run(args: Args) -> Result<u8> {
         list(args.json);
         return Ok(0);
     };
-    if !args.container {
+    if !args.container && args.runtime_root.is_none() {
         if let Some(topic) = topics::find(name) {
             let state = Paths::new(args.root.as_deref())?.root;
             match args.json {
@@ -59,25 +79,23 @@ pub fn run(args: Args) -> Result<u8> {
             return Err(no_such(name, "topic"));
         }
     }
-    let Some(container) = container_of(args.root.as_deref(), name)? else {
+    let Some(container) = container_of(&args, name)? else {
         let what = if args.container { "container" } else { "topic or container" };
         return Err(no_such(name, what));
     };
     tell(&args, &container)
 }
 
-fn tell(args: &Args, container: &Container) -> Result<u8> {
-    let (id, path) = (container.id(), &container.journal());
-    let status = current_status(container)?;
-    let records = journal::read(path)
-        .with_context(|| format!("cannot tell the story of container {id}"))
+fn tell(args: &Args, told: &Told) -> Result<u8> {
+    let records = journal::read(&told.journal)
+        .with_context(|| format!("cannot tell the story of container {}", told.id))
         .map_err(|e| e.hint("a container that was created and never started has no journal yet"))?;
     if args.json {
         #[derive(serde::Serialize)]
         struct Story<'a> {
             container: &'a str,
             /// What became of it, as `ps` says it.
-            status: String,
+            status: &'a str,
             exit_code: Option<i32>,
             /// The signal that ended it and whence it came, as far as its cgroup told.
             #[serde(skip_serializing_if = "str::is_empty")]
@@ -86,27 +104,27 @@ fn tell(args: &Args, container: &Container) -> Result<u8> {
             records: &'a [Record],
         }
         ui::print_json(&Story {
-            container: id,
-            status: status.describe(),
-            exit_code: (status.phase == Phase::Exited).then_some(status.exit_code),
-            ended_by: &status.ended_by,
-            journal: path,
+            container: &told.id,
+            status: &told.status,
+            exit_code: told.exit_code,
+            ended_by: &told.ended_by,
+            journal: &told.journal,
             records: &records,
         });
     } else {
         ui::out(render_journal(&records, args.depth, ui::colour_stdout()));
         if args.depth != Depth::Json {
-            ui::out(epilogue(&status, &records));
+            ui::out(epilogue(told, &records));
         }
     }
     Ok(0)
 }
 
 /// What became of it, and what this journal does not hold.
-fn epilogue(status: &Status, records: &[Record]) -> String {
+fn epilogue(told: &Told, records: &[Record]) -> String {
     let colour = ui::colour_stdout();
-    let mut text = format!("{} {}", styled("now", Style::Strong, colour), status.describe());
-    for more in [&status.ended_by, &status.error] {
+    let mut text = format!("{} {}", styled("now", Style::Strong, colour), told.status);
+    for more in [&told.ended_by, &told.error] {
         if !more.is_empty() {
             text += &format!("; {more}");
         }
@@ -174,11 +192,37 @@ fn no_such(name: &str, what: &str) -> Error {
     }
 }
 
-/// The container of this name, when there is one. An ambiguous prefix of an id is an error.
-fn container_of(root: Option<&Path>, name: &str) -> Result<Option<Container>> {
-    match Store::open(root).and_then(|store| store.find(name)) {
-        Ok(container) => Ok(Some(container)),
-        Err(e) if e.get_kind() == Kind::NotFound => Ok(None),
-        Err(e) => Err(e),
+/// The container of this name, when there is one: ours first, then one that another engine made on
+/// our runtime. An ambiguous prefix of an id is an error.
+fn container_of(args: &Args, name: &str) -> Result<Option<Told>> {
+    if args.runtime_root.is_none() {
+        match Store::open(args.root.as_deref()).and_then(|store| store.find(name)) {
+            Ok(container) => return of_ours(&container).map(Some),
+            Err(e) if e.get_kind() == Kind::NotFound => {}
+            Err(e) => return Err(e),
+        }
     }
+    let Some(found) = runtime::search(args.runtime_root.as_deref(), name)? else {
+        return Ok(None);
+    };
+    Ok(Some(Told {
+        status: format!("{}; made by another engine, in {}", found.status(&Host::detect()?)?, found.dir.display()),
+        journal: found.journal(),
+        id: found.record.id,
+        exit_code: None, // the engine that is its parent has it
+        ended_by: String::new(),
+        error: String::new(),
+    }))
+}
+
+fn of_ours(container: &Container) -> Result<Told> {
+    let status = current_status(container)?;
+    Ok(Told {
+        id: container.id().into(),
+        journal: container.journal(),
+        status: status.describe(),
+        exit_code: (status.phase == Phase::Exited).then_some(status.exit_code),
+        ended_by: status.ended_by,
+        error: status.error,
+    })
 }

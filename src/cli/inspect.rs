@@ -97,8 +97,20 @@ fn look(target: &str, args: &Args) -> Result<Document> {
     }
     let container = match store.find(target) {
         Ok(container) => container,
-        Err(_) if args.kind.is_none() => return inspect(&query),
-        Err(e) => return Err(e),
+        Err(e) => {
+            // One that another engine made on our runtime is known by its id.
+            if e.get_kind() == ErrorKind::NotFound
+                && !matches!(target, "self" | "host")
+                && let Some(made) = crate::runtime::store::search(None, target)?
+                && made.is_alive()
+                && (args.kind.is_some() || candidates(&query)?.is_empty())
+            {
+                let mut document = Document::new("container", target);
+                document.process = Some(crate::inspect::process(made.record.pid as u32)?);
+                return Ok(document);
+            }
+            return if args.kind.is_none() { inspect(&query) } else { Err(e) };
+        }
     };
     let exact = container.id() == target || container.name() == target.trim_start_matches('/');
     let others = candidates(&query)?;

@@ -32,7 +32,7 @@ use super::hooks::{Hooks, Moment};
 use super::listener::ConnectAgent;
 use super::operations::{WriteRecord, hooks_of};
 use super::pause::{AwaitStart, Listen};
-use super::program::{ChangeDirectory, Execute};
+use super::program::{ChangeDirectory, Execute, LookUp};
 use super::reaper::Reaper;
 use super::session::Sysctl;
 use super::terminal::Channel;
@@ -384,6 +384,9 @@ impl<'a> Builder<'a> {
         };
         self.init(Stage::Runtime, "cwd", "Where the program starts.", cwd);
         if self.request.wishes.pause.is_some() {
+            let (args, env) = (p.args.clone(), p.env.clone());
+            let why = "A program that is not there is told now, not when it shall start.";
+            self.init(Stage::Runtime, "look-up", why, LookUp { args, env });
             self.init(
                 Stage::Runtime,
                 "await-start",

@@ -6,7 +6,7 @@
 //!
 //! What it implements: runtime-spec `process.args`, `cwd`, `env`; execve(2), elf(5); the exit
 //! statuses 126 and 127 of POSIX shells.
-//! Interface: [`ChangeDirectory`], [`MakeWorkingDirectory`], [`Execute`]. Read next: `reaper.rs`.
+//! Interface: [`ChangeDirectory`], [`MakeWorkingDirectory`], [`LookUp`], [`Execute`]. Read next: `reaper.rs`.
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::elf;
@@ -76,6 +76,45 @@ fn make_all(path: &Path) -> sys::SysResult<()> {
         }
     }
     Ok(())
+}
+
+/// Looks for the program before the container waits to be started: engines tell "not found" from
+/// what `create` says, and `podman run` and `ctr run` clear away only what could not be created.
+/// The search is made again, as the container's user, when it is executed.
+#[derive(Debug)]
+pub struct LookUp {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// The whole environment, `NAME=value`.
+    pub env: Vec<String>,
+}
+
+impl Action for LookUp {
+    fn calls(&self) -> Vec<Planned> {
+        Vec::new()
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        let name = self.args.first().map_or("", String::as_str);
+        if name.is_empty() {
+            return Err(Error::kind(Kind::CommandNotFound, "no command was given"));
+        }
+        let path = find(name, &self.env)?;
+        // What stat(2) shows is what execve(2) would say; whatever else it says, it says itself.
+        let errno = match std::fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() || meta.mode() & 0o111 == 0 => libc::EACCES,
+            Ok(_) => return Ok(()),
+            Err(e) => match e.raw_os_error() {
+                Some(errno @ (libc::ENOENT | libc::ENOTDIR)) => errno,
+                _ => return Ok(()),
+            },
+        };
+        let error = sys::SysError {
+            call: "stat",
+            args: format!("{path:?}"),
+            errno: Errno::from_raw(errno),
+        };
+        Err(diagnose(&path, error))
+    }
 }
 
 /// Becomes the program.

@@ -143,6 +143,50 @@ impl Root {
     }
 }
 
+/// The container with this id, or the only one whose id begins so, wherever an engine has put it:
+/// in `only` if that is given, else in the default state directory (podman names none) and in those
+/// that containerd and dockerd name. Errors: several begin so.
+pub fn search(only: Option<&Path>, id: &str) -> Result<Option<Container>> {
+    let roots = match only {
+        Some(root) => vec![root.to_path_buf()],
+        None => {
+            let mut roots = vec![default_root()];
+            roots.extend(directories(Path::new("/run/containerd/runc"), ""));
+            for runtime in directories(Path::new("/run/docker"), "runtime-") {
+                roots.extend(directories(&runtime, ""));
+            }
+            roots
+        }
+    };
+    let mut near = Vec::new();
+    for dir in roots {
+        let root = Root { dir };
+        if let Ok(container) = root.find(id) {
+            return Ok(Some(container));
+        }
+        // One that may not be read is not searched.
+        let all = root.list().unwrap_or_default();
+        near.extend(
+            all.into_iter()
+                .filter(|c| !id.is_empty() && c.record.id.starts_with(id)),
+        );
+    }
+    match near.len() {
+        0 | 1 => Ok(near.pop()),
+        n => {
+            let message = format!("{n} containers have ids that begin with {id:?}");
+            Err(Error::kind(Kind::Usage, message).hint("give more of the id"))
+        }
+    }
+}
+
+/// The directories in one, whose names begin with `prefix`.
+fn directories(dir: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let wanted = entries.filter(|e| e.file_name().to_string_lossy().starts_with(prefix));
+    wanted.map(|e| e.path()).filter(|p| p.is_dir()).collect()
+}
+
 fn default_root() -> PathBuf {
     let uid = nix::unistd::geteuid().as_raw();
     match (
@@ -304,6 +348,9 @@ mod tests {
         )
         .unwrap();
         drop(lock);
+        let begun = search(Some(dir.path()), "on").unwrap();
+        assert_eq!(begun.unwrap().record.id, "one");
+        assert!(search(Some(dir.path()), "two").unwrap().is_none());
         let found = root.list().unwrap();
         assert_eq!(found.len(), 1);
         assert!(!found[0].is_alive());

@@ -21,6 +21,7 @@ mod host;
 mod leak;
 pub mod namespaces;
 pub mod oci;
+pub mod peers;
 mod run;
 mod screen;
 pub mod source;

@@ -83,6 +83,8 @@ fn reachable(program: &Path) -> bool {
 /// A run of the binary being described.
 #[derive(Debug)]
 pub struct Run {
+    /// Another program than the binary under test.
+    program: Option<&'static str>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     stdin: Vec<u8>,
@@ -95,12 +97,20 @@ impl Run {
     /// `glassbox ARGS`, as the user of the tests, with an empty stdin, for at most 60 seconds.
     pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
         Run {
+            program: None,
             args: args.into_iter().map(|a| a.as_ref().to_owned()).collect(),
             env: Vec::new(),
             stdin: Vec::new(),
             user: false,
             directory: None,
             limit: Duration::from_secs(60),
+        }
+    }
+    /// Another program with its arguments: what a test has to do with one besides ours.
+    pub fn other<S: AsRef<OsStr>>(program: &'static str, args: impl IntoIterator<Item = S>) -> Run {
+        Run {
+            program: Some(program),
+            ..Run::new(args)
         }
     }
     /// Sets an environment variable.
@@ -132,10 +142,11 @@ impl Run {
 
     /// The command, for tests that drive it themselves.
     pub fn command(&self) -> Command {
+        let program = self.program.map_or_else(binary, PathBuf::from);
         let mut command = if self.user {
-            as_user(binary())
+            as_user(program)
         } else {
-            Command::new(binary())
+            Command::new(program)
         };
         command
             .args(&self.args)
@@ -159,7 +170,11 @@ impl Run {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command.process_group(0);
-        let shown = format!("glassbox {}", shell_words(&self.args));
+        let shown = format!(
+            "{} {}",
+            self.program.unwrap_or("glassbox"),
+            shell_words(&self.args)
+        );
         let mut child = command
             .spawn()
             .unwrap_or_else(|e| panic!("cannot run {shown}: {e}"));
