@@ -93,7 +93,13 @@ pub fn execveat(
     env: &[impl AsRef<OsStr>],
 ) -> super::SysError {
     let raw = fd.as_fd().as_raw_fd();
-    let args = || format!("{raw}, \"\", {} arguments, {} variables", argv.len(), env.len());
+    let args = || {
+        format!(
+            "{raw}, \"\", {} arguments, {} variables",
+            argv.len(),
+            env.len()
+        )
+    };
     let strings = |list: Vec<&OsStr>| -> SysResult<Vec<CString>> {
         list.into_iter().map(|s| cstr("execveat", s)).collect()
     };
@@ -113,7 +119,14 @@ pub fn execveat(
         // SAFETY: both arrays end with a null pointer and their strings live in CStrings that
         // outlive the call; on success nothing of this process is left to be unsound.
         check(unsafe {
-            libc::syscall(libc::SYS_execveat, raw, path, argv.as_ptr(), env.as_ptr(), flags)
+            libc::syscall(
+                libc::SYS_execveat,
+                raw,
+                path,
+                argv.as_ptr(),
+                env.as_ptr(),
+                flags,
+            )
         })
     };
     match state_changing("execveat", args, call) {
