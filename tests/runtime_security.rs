@@ -10,6 +10,7 @@ mod common;
 use common::bundle::Bundle;
 use common::{TempRoot, binary};
 use serde_json::{Value, json};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -44,18 +45,34 @@ impl Victim {
             before,
         }
     }
-    /// `glassbox runtime ARGS`, for half a minute at most.
+    /// Its container's id: nobody else's, for a cgroup is called so.
+    fn id(&self, name: &str) -> String {
+        format!("{}-{name}", self.dir.tag())
+    }
+    /// `glassbox runtime ARGS` for half a minute at most; the names `box` and `other` are ids.
     fn runtime(&self, args: &[&str]) -> Output {
-        let mut command = Command::new("timeout");
-        command.args(["-s", "KILL", "30"]).arg(&self.program);
-        command
+        // A file and no pipe: what waits in a created container keeps it open.
+        let said = self.dir.join("said");
+        let file = std::fs::File::create(&said).expect("a file");
+        let args = args.iter().map(|a| match *a {
+            "box" | "other" => self.id(a),
+            a => a.to_string(),
+        });
+        let status = Command::new("timeout")
+            .args(["-s", "KILL", "30"])
+            .arg(&self.program)
             .args(["runtime", "--root"])
-            .arg(self.dir.join("state"));
-        let out = command
+            .arg(self.dir.join("state"))
             .args(args)
             .stdin(std::process::Stdio::null())
-            .output();
-        out.expect("it starts")
+            .stdout(file.try_clone().expect("a copy"))
+            .stderr(file)
+            .status();
+        Output {
+            status: status.expect("it starts"),
+            stdout: std::fs::read(&said).expect("what it said"),
+            stderr: Vec::new(),
+        }
     }
     #[track_caller]
     fn is_unharmed(&self) {
@@ -86,7 +103,7 @@ fn text(out: &Output) -> String {
 /// Tries to write, for some seconds, to the program of every process that it sees and that is not
 /// its own.
 const OVERWRITE: &str = r#"
-    for i in $(seq 1 60); do
+    for i in $(seq 1 40); do
         for p in /proc/[0-9]*; do
             [ "$(readlink $p/exe 2>/dev/null)" = "$(readlink /proc/self/exe)" ] && continue
             case "$(readlink $p/exe 2>/dev/null)" in *victim*) echo seen; esac
@@ -127,23 +144,18 @@ fn the_runtimes_own_file_is_not_written_through_proc_self_exe() {
     let state: Value =
         serde_json::from_slice(&victim.runtime(&["state", "box"]).stdout).expect("state");
     let exe = format!("/proc/{}/exe", state["pid"]);
-    // As root of the host, who may open it: not even he can write what the container would get.
-    let open = std::fs::OpenOptions::new()
-        .write(true)
-        .open(&exe)
-        .expect_err("it must not open");
-    assert_eq!(open.raw_os_error(), Some(libc::EROFS), "{open}");
-    // The same of a program that is not protected: here only its being executed stands in the way.
-    let mut weak = Command::new(&victim.program)
-        .args(["inspect", "--help"])
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("it starts");
-    weak.wait().expect("it ends");
-    let open = std::fs::OpenOptions::new()
-        .write(true)
-        .open(&victim.program);
-    assert!(open.is_ok(), "{open:?}");
+    // Held, as the exploit holds it, until nobody executes it any more; and that by the host's root.
+    let held = glassbox::sys::fs::open(&exe, libc::O_PATH, 0).expect("it can be held");
+    victim.runtime(&["delete", "--force", "box"]);
+    let write = |fd: std::os::fd::OwnedFd| {
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let open = std::fs::OpenOptions::new().write(true).open(path);
+        open.map_err(|e| e.raw_os_error().unwrap_or(0)).map(drop)
+    };
+    assert_eq!(write(held), Err(libc::EROFS));
+    // The same code on a file that is not protected.
+    let bare = glassbox::sys::fs::open(&victim.program, libc::O_PATH, 0).expect("it opens");
+    assert_eq!(write(bare), Ok(()));
     victim.is_unharmed();
 }
 
@@ -158,7 +170,7 @@ fn nor_through_a_process_that_joins() {
     let created = victim.runtime(&["create", "--bundle", &at, "box"]);
     assert!(created.status.success(), "{}", text(&created));
     assert!(victim.runtime(&["start", "box"]).status.success());
-    for _ in 0..10 {
+    for _ in 0..4 {
         let out = victim.runtime(&["exec", "box", "true"]);
         assert!(out.status.success(), "{}", text(&out));
         victim.runtime(&["exec", "box", "/proc/self/exe", "runtime", "--version"]);
@@ -175,9 +187,10 @@ fn what_the_caller_gave_outlives_the_second_execution() {
     let bundle = Bundle::new("again", "cat <&3; ls /proc/self/fd");
     let at = written(&bundle);
     let script = format!(
-        "echo given > {at}/given; exec 3<{at}/given; exec {} runtime --root {} run --preserve-fds 1 --bundle {at} box",
+        "echo given > {at}/given; exec 3<{at}/given; exec {} runtime --root {} run --preserve-fds 1 --bundle {at} {}",
         victim.program.display(),
-        victim.dir.join("state").display()
+        victim.dir.join("state").display(),
+        victim.id("box")
     );
     let out = Command::new("timeout")
         .args(["30", "sh", "-c", &script])
@@ -201,7 +214,7 @@ fn no_working_directory_is_the_hosts() {
     needs!("root");
     let outside = TempRoot::new("cwd-host");
     std::fs::write(outside.join("nonce"), NONCE).expect("nonce");
-    for n in 3..24 {
+    for n in 3..10 {
         for more in ["", "/../../../made"] {
             let mut bundle = Bundle::new("cwd", "pwd; cat nonce ../nonce ../../../../etc/hostname");
             bundle.process()["cwd"] = json!(format!("/proc/self/fd/{n}{more}"));
@@ -214,7 +227,7 @@ fn no_working_directory_is_the_hosts() {
         }
     }
     let mut bundle = Bundle::new("cwd-exec", "sleep 20");
-    for n in 3..16 {
+    for n in 3..10 {
         let process = json!({"cwd": format!("/proc/self/fd/{n}"), "args": ["pwd"],
             "user": {"uid": 0, "gid": 0}});
         std::fs::write(bundle.root.join("exec.json"), process.to_string()).expect("exec.json");
@@ -235,7 +248,7 @@ fn no_working_directory_is_the_hosts() {
 fn proc_and_sys_are_no_links() {
     needs!("root");
     for (name, fstype) in [("proc", "proc"), ("sys", "sysfs")] {
-        let mut bundle = Bundle::new("linked", "cat /else/kcore");
+        let mut bundle = Bundle::new("linked", "cat /else/interrupts");
         let rootfs = bundle.root.join("rootfs");
         std::fs::create_dir(rootfs.join("else")).expect("a directory");
         let _ = std::fs::remove_dir(rootfs.join(name));
@@ -258,7 +271,7 @@ fn what_covers_masked_files_is_the_null_device() {
     needs!("root");
     let mut bundle = Bundle::new(
         "null",
-        "stat -c '%t:%T' /proc/kcore; stat -c %t:%T /proc/keys; wc -c </proc/kcore",
+        "stat -c '%t:%T' /proc/interrupts; stat -c %t:%T /proc/timer_list; wc -c </proc/interrupts",
     );
     // No fresh /dev: the image's own, where null is the attacker's.
     let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
@@ -268,7 +281,7 @@ fn what_covers_masked_files_is_the_null_device() {
         bundle.root.join("rootfs/dev/null"),
     )
     .expect("a link");
-    bundle.linux()["maskedPaths"] = json!(["/proc/kcore", "/proc/keys"]);
+    bundle.linux()["maskedPaths"] = json!(["/proc/interrupts", "/proc/timer_list"]);
     assert_eq!(bundle.ok(), "1:3\n1:3\n0");
 }
 
@@ -431,9 +444,10 @@ fn nothing_is_inheritable() {
     let at = written(&bundle);
     let log = bundle.root.join("log");
     let script = format!(
-        "{} runtime --root {} create --bundle {at} box >{} 2>&1 </dev/null",
+        "{} runtime --root {} create --bundle {at} {} >{} 2>&1 </dev/null",
         victim.program.display(),
         victim.dir.join("state").display(),
+        victim.id("box"),
         log.display()
     );
     // Even where the caller has some.
@@ -482,8 +496,8 @@ fn no_release_agent_is_set_from_a_user_namespace() {
     assert!(said.ends_with("tried") && !said.contains("set "), "{said}");
 }
 
-/// A user's own user namespace: setgroups is denied there for good, or dropping a group could open a
-/// file that keeps it out.
+/// A key of the caller's session is readable by who has that session: a container gets a keyring of
+/// its own, and what is executed in it later gets the same one.
 #[test]
 fn the_session_keyring_is_the_containers() {
     needs!("root");
@@ -498,7 +512,7 @@ fn the_session_keyring_is_the_containers() {
             .success()
     );
     assert!(victim.runtime(&["start", "box"]).status.success());
-    let session = "grep -E ' keyring +box: ' /proc/keys | cut -d' ' -f1";
+    let session = "grep -E ' keyring .*-box: ' /proc/keys | cut -d' ' -f1";
     let first = text(&victim.runtime(&["exec", "box", "sh", "-c", session]));
     let second = text(&victim.runtime(&["exec", "box", "sh", "-c", session]));
     assert_eq!(first, second);

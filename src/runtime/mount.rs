@@ -330,10 +330,17 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: i32) -> Result<Own
 
 /// [`target`], no part of whose path may be a symbolic link.
 pub fn plain_target(root: BorrowedFd<'_>, path: &Path, directory: bool) -> Result<OwnedFd> {
-    drop(target(root, path, directory)?);
     let relative = path.strip_prefix("/").unwrap_or(path);
     let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
-    sys::fs::openat2(root, relative, libc::O_PATH, 0, resolve).map_err(|e| {
+    let open = || sys::fs::openat2(root, relative, libc::O_PATH, 0, resolve);
+    let opened = match open() {
+        Err(e) if e.errno == sys::Errno::ENOENT => {
+            drop(target(root, path, directory)?);
+            open()
+        }
+        other => other,
+    };
+    opened.map_err(|e| {
         let link = e.errno == sys::Errno::ELOOP;
         let e = Error::from(e);
         match link {
