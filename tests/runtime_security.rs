@@ -512,9 +512,12 @@ fn the_session_keyring_is_the_containers() {
             .success()
     );
     assert!(victim.runtime(&["start", "box"]).status.success());
-    let session = "grep -E ' keyring .*-box: ' /proc/keys | cut -d' ' -f1";
-    let first = text(&victim.runtime(&["exec", "box", "sh", "-c", session]));
-    let second = text(&victim.runtime(&["exec", "box", "sh", "-c", session]));
+    let session = format!(
+        "grep -F ' {}: ' /proc/keys | cut -d' ' -f1",
+        victim.id("box")
+    );
+    let first = text(&victim.runtime(&["exec", "box", "sh", "-c", &session]));
+    let second = text(&victim.runtime(&["exec", "box", "sh", "-c", &session]));
     assert_eq!(first, second);
     assert_eq!(first.lines().count(), 1, "{first}");
 }
