@@ -65,7 +65,11 @@ fn ours(seen: &[Call], journal: &[record::Call], commands: &[i32]) -> BTreeMap<i
     for (pid, calls) in &mut by_pid {
         if commands.contains(pid) {
             assert_eq!(calls[0].name, "execve");
-            calls.remove(0);
+            // Before it began again from a copy of its file there was neither container nor journal.
+            let again = calls
+                .iter()
+                .position(|c| c.name == "execveat" && c.errno.is_none());
+            calls.drain(..=again.unwrap_or(0));
         }
         if programs.contains(pid)
             && let Some(at) = calls

@@ -7,6 +7,7 @@
 //! whose docs are the help, and `fn run(Args) -> Result<u8>`, where the number is the exit status.
 
 use crate::error::{Error, Kind, Result};
+use crate::runtime::own_binary;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
@@ -74,6 +75,25 @@ commands! {
     ;
 }
 
+/// The commands that go into a container, or make the process that does, and of a command with
+/// commands of its own those that do (none named: it does itself). A container must not get at our
+/// program's file through them, so they run from a copy of it ([`own_binary`]).
+const INTO_CONTAINERS: &[(&str, &[&str])] = &[
+    ("run", &[]),
+    ("start", &[]),
+    ("restart", &[]),
+    ("exec", &[]),
+    ("ns", &["enter"]),
+    ("runtime", &["create", "run", "exec"]),
+];
+
+fn goes_into_containers(name: &str, matches: &clap::ArgMatches) -> bool {
+    let of_its_own = matches.subcommand_name();
+    INTO_CONTAINERS.iter().any(|(command, below)| {
+        *command == name && (below.is_empty() || of_its_own.is_some_and(|c| below.contains(&c)))
+    })
+}
+
 fn usage(e: clap::Error) -> Error {
     Error::kind(Kind::Usage, e.to_string())
 }
@@ -100,7 +120,12 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
             .version(env!("CARGO_PKG_VERSION"));
         let args = switches::rewrite(&command, &args[1..]);
         return match command.try_get_matches_from(args) {
-            Ok(matches) => (entry.run)(matches).or_else(|error| refused(entry.name, error)),
+            Ok(matches) => {
+                if goes_into_containers(entry.name, &matches) {
+                    own_binary::protect()?;
+                }
+                (entry.run)(matches).or_else(|error| refused(entry.name, error))
+            }
             Err(e) => parse_failure(e),
         };
     }

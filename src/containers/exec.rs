@@ -64,6 +64,7 @@ pub fn exec(store: &Store, container: &Container, wish: &Wish) -> Result<Finishe
     let process = process(store, container, &spec, wish)?;
     let (stdio, ours) = streams(wish)?;
     let request = ExecRequest {
+        id: container.id(),
         init: status.pid,
         spec: &spec,
         process: &process,

@@ -134,8 +134,16 @@ impl Action for MakeNode {
             other => other.with_context(what)?,
         }
         // mknod's mode is cut by the umask, and the owner is whoever calls.
-        sys::fs::fchmodat(&parent, name, n.mode).with_context(what)?;
-        sys::fs::fchownat(&parent, name, n.uid, n.gid, libc::AT_SYMLINK_NOFOLLOW).with_context(what)
+        // By a descriptor: on a volume that somebody else writes to, the name may be a link by now.
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let node = sys::fs::openat(&parent, name, flags, 0).with_context(what)?;
+        if !n.is_like(&node).with_context(what)? {
+            let why = "something else was put in its place while it was made";
+            return Err(Error::new(what()).caused_by(Error::new(why)));
+        }
+        let by_descriptor = format!("/proc/self/fd/{}", node.as_raw_fd());
+        sys::fs::fchmodat(CWD, &by_descriptor, n.mode).with_context(what)?;
+        sys::fs::fchownat(&node, "", n.uid, n.gid, libc::AT_EMPTY_PATH).with_context(what)
     }
 
     fn observe(&self, scene: &Scene) -> Vec<Fact> {

@@ -12,7 +12,7 @@ use super::plan::flag_of;
 use super::program::{ChangeDirectory, Execute};
 use super::rootfs::OpenRoot;
 use super::scheduling::{self, RestoreAffinity, SetAffinity};
-use super::session::{NewSession, NotDumpable};
+use super::session::{Dumpable, NewSession, NotDumpable};
 use super::terminal::{Channel, OpenTerminal, ReceiveTerminal, Streams};
 use super::{Launched, Stdio, group_of, privileges, put_streams, run};
 use crate::cgroups::{
@@ -23,6 +23,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{self, Action, Actor, Plan, Planned, Scene, Stage, Step, Watch};
 use crate::namespaces::actions::{Clone, Join, SetNs};
+use crate::security::actions::NewKeyring;
 use crate::spec::runtime::{NamespaceType, Process, Spec};
 use crate::sys;
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ use std::path::PathBuf;
 /// A program to run in a container that runs.
 #[derive(Debug)]
 pub struct ExecRequest<'a> {
+    /// The container's id: names its keyring.
+    pub id: &'a str,
     /// The process id of the container's init.
     pub init: i32,
     /// The container's config.json.
@@ -107,6 +110,13 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             cgroups::actions::OpenGroup { dir: dir.clone() },
         ));
     }
+    // What is born into the container's pid namespace can be seen there at once.
+    plan.push(Step::parent(
+        runtime,
+        "born-undumpable",
+        "The new process must be out of the container's reach from its first moment on.",
+        NotDumpable,
+    ));
     if before != 0 {
         plan.push(Step::parent(
             Stage::Namespaces,
@@ -139,6 +149,15 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             into_cgroup: into.is_some().then_some("cgroup"),
         },
     ));
+    // In the container's user namespace its root has power over us too: there we stay as we are.
+    if !has(NamespaceType::User) {
+        plan.push(Step::parent(
+            runtime,
+            "dumpable",
+            "The child has inherited that; we stay outside, and read our own /proc.",
+            Dumpable,
+        ));
+    }
     if passing {
         plan.push(Step::parent(
             runtime,
@@ -199,6 +218,14 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         "session",
         "A session of its own.",
         NewSession,
+    ));
+    plan.push(Step::init(
+        runtime,
+        "keyring",
+        "The container's keyring: the caller's keys stay the caller's.",
+        NewKeyring {
+            name: request.id.to_string(),
+        },
     ));
     if process.terminal {
         plan.push(Step::init(

@@ -8,7 +8,7 @@
 //!
 //! What it implements: OCI runtime-spec 1.2 and 1.3, for Linux.
 //! Interface: [`Request`], [`plan()`], [`launch`], [`exec()`], [`remove`], [`operations`],
-//! [`store`]. Read next: `plan.rs`, the order of everything; then `operations.rs`.
+//! [`store`], [`own_binary`]. Read next: `plan.rs`, the order of everything; then `operations.rs`.
 
 mod abroad;
 mod copy_up;
@@ -23,9 +23,11 @@ mod mount;
 mod netdevice;
 pub mod operations;
 mod options;
+pub mod own_binary;
 mod pause;
 mod plan;
 mod privileges;
+mod procfs;
 mod program;
 mod reaper;
 mod resources;

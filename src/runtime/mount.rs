@@ -116,7 +116,11 @@ impl Action for Mount {
             .map_err(|e| advise(e, self))?;
         }
         let directory = is_directory(mount.as_fd()).with_context(what)?;
-        let place = target(root, &self.destination, directory).with_context(what)?;
+        let place = match self.must_be_real() {
+            true => plain_target(root, &self.destination, directory),
+            false => target(root, &self.destination, directory),
+        };
+        let place = place.with_context(what)?;
         // The kernel has one errno for this and for ten other faults (EINVAL), so we look first.
         let onto_directory = is_directory(place.as_fd()).with_context(what)?;
         m::move_mount(
@@ -156,6 +160,13 @@ struct Change {
 }
 
 impl Mount {
+    /// What is masked and locked later is masked under the names /proc and /sys. Were one of them a
+    /// symbolic link, a volume could show the file system at a second place, where nothing is
+    /// (CVE-2023-27561).
+    fn must_be_real(&self) -> bool {
+        !self.options.bind && matches!(self.fstype.as_str(), "proc" | "sysfs")
+    }
+
     /// A directory and a file cannot cover each other.
     fn unlike(&self, directory: bool) -> String {
         let kind = |directory| if directory { "a directory" } else { "a file" };
@@ -315,6 +326,33 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: i32) -> Result<Own
         0,
         libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
     )?)
+}
+
+/// [`target`], no part of whose path may be a symbolic link.
+pub fn plain_target(root: BorrowedFd<'_>, path: &Path, directory: bool) -> Result<OwnedFd> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
+    let open = || sys::fs::openat2(root, relative, libc::O_PATH, 0, resolve);
+    let opened = match open() {
+        Err(e) if e.errno == sys::Errno::ENOENT => {
+            drop(target(root, path, directory)?);
+            open()
+        }
+        other => other,
+    };
+    opened.map_err(|e| {
+        let link = e.errno == sys::Errno::ELOOP;
+        let e = Error::from(e);
+        match link {
+            true => e.hint(format!(
+                "{} is or leads through a symbolic link in the container; there must be a real \
+                 {} there, for what is masked and locked below it is found by its name",
+                path.display(),
+                if directory { "directory" } else { "file" },
+            )),
+            false => e,
+        }
+    })
 }
 
 /// Opens (`O_PATH`) the place for a mount inside the root, making what is missing: directories

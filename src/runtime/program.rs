@@ -8,10 +8,12 @@
 //! statuses 126 and 127 of POSIX shells.
 //! Interface: [`ChangeDirectory`], [`MakeWorkingDirectory`], [`LookUp`], [`Execute`]. Read next: `reaper.rs`.
 
+use super::mount::target;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::elf;
 use crate::journal::{Action, Planned, Scene};
 use crate::sys::{self, Errno};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +26,7 @@ pub struct ChangeDirectory {
 
 impl Action for ChangeDirectory {
     fn calls(&self) -> Vec<Planned> {
-        vec![Planned::new("chdir", format!("{:?}", self.path))]
+        vec![Planned::new("fchdir", format!("{:?}", self.path))]
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
         let what = || {
@@ -33,14 +35,19 @@ impl Action for ChangeDirectory {
                 self.path.display()
             )
         };
-        match sys::fs::chdir(&self.path) {
-            Ok(()) => Ok(()),
-            Err(e) if e.errno == Errno::ENOENT => {
-                make_all(&self.path).with_context(what)?;
-                sys::fs::chdir(&self.path).with_context(what)
-            }
-            Err(e) => Err(e).with_context(what),
+        let directory = inside(&self.path).with_context(what)?;
+        sys::fs::fchdir(&directory).with_context(what)?;
+        // However it came to be: below a directory of the host every `..` leads further out.
+        let here = sys::fs::getcwd().with_context(what)?;
+        if !here.is_absolute() {
+            return Err(Error::new(what())
+                .caused_by(Error::new(format!(
+                    "it lies outside of the container's root: getcwd(2) says {}",
+                    here.display()
+                )))
+                .hint("a directory of the host was left open, or joined from outside"));
         }
+        Ok(())
     }
 }
 
@@ -57,25 +64,24 @@ impl Action for MakeWorkingDirectory {
         vec![Planned::new("mkdirat", args)]
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
-        if self.path.exists() {
-            return Ok(());
-        }
-        make_all(&self.path)
+        inside(&self.path)
+            .map(drop)
             .with_context(|| format!("cannot make the working directory {}", self.path.display()))
     }
 }
 
-/// Makes a directory and those above it. Errors: those of mkdir(2), but `EEXIST`.
-fn make_all(path: &Path) -> sys::SysResult<()> {
-    let mut walked = PathBuf::new();
-    for component in path.components() {
-        walked.push(component);
-        match sys::fs::mkdirat(sys::fs::CWD, &walked, 0o755) {
-            Err(e) if e.errno == Errno::EEXIST => {}
-            other => other?,
-        }
-    }
-    Ok(())
+/// Opens a directory below the root that this process has, making what is missing. No magic link is
+/// followed: `/proc/self/fd/7` would lead to whatever that descriptor is, and a directory of the
+/// host's is the way out of every wall (CVE-2024-21626).
+fn inside(path: &Path) -> Result<OwnedFd> {
+    let root = sys::fs::open("/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    target(root.as_fd(), path, true).map_err(|e| match e.errno() {
+        Some(libc::ELOOP) => e.hint(
+            "it leads through a magic link of /proc (fd, cwd, root), or through a loop of links; \
+             a working directory is a path of the container's own",
+        ),
+        _ => e,
+    })
 }
 
 /// Looks for the program before the container waits to be started: engines tell "not found" from

@@ -1,9 +1,10 @@
 //! Small set-up of init itself: its session, its protection, kernel parameters.
 //!
 //! What it implements: runtime-spec "Sysctl"; setsid(2), prctl(2) `PR_SET_DUMPABLE`.
-//! Interface: the actions [`NotDumpable`], [`NewSession`], [`Sysctl`], [`NotTheHosts`],
+//! Interface: the actions [`NotDumpable`], [`Dumpable`], [`NewSession`], [`Sysctl`], [`NotTheHosts`],
 //! [`NewCgroupNamespace`]. Read next: `program.rs`.
 
+use super::procfs;
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::sys;
@@ -32,6 +33,21 @@ impl Action for NotDumpable {
     }
     fn expected(&self) -> Option<String> {
         Some("0".into())
+    }
+}
+
+/// Takes [`NotDumpable`] back, in the parent, when its child has inherited it.
+#[derive(Debug)]
+pub struct Dumpable;
+
+impl Action for Dumpable {
+    fn calls(&self) -> Vec<Planned> {
+        vec![Planned::new("prctl", "PR_SET_DUMPABLE, 1")]
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        sys::process::prctl("PR_SET_DUMPABLE, 1", libc::PR_SET_DUMPABLE, 1, 0)
+            .map(drop)
+            .context("cannot become dumpable again")
     }
 }
 
@@ -182,11 +198,25 @@ impl Action for Sysctl {
         )]
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
-        sys::fs::write_file(self.path(), &self.value)
-            .with_context(|| format!("cannot set the kernel parameter {}", self.key))
+        let what = || format!("cannot set the kernel parameter {}", self.key);
+        let path = self.path();
+        // Not by that path: /proc is the container's by now, whatever it holds.
+        let below = path.trim_start_matches("/proc/");
+        let file = procfs::open(below, libc::O_WRONLY).with_context(what)?;
+        sys::fs::write(&file, path.as_ref(), &self.value).with_context(what)
     }
     fn observe(&self, _: &Scene) -> Vec<Fact> {
-        vec![Fact::from_file(self.key.clone(), self.path())]
+        let path = self.path();
+        let read = || -> Result<String> {
+            let file = procfs::open(path.trim_start_matches("/proc/"), libc::O_RDONLY)?;
+            let text = std::io::read_to_string(std::fs::File::from(file));
+            Ok(text.context("cannot read it")?.trim_end().to_string())
+        };
+        vec![Fact {
+            what: self.key.clone(),
+            value: read().map_err(|e| format!("{e:#}")),
+            source: path.clone(),
+        }]
     }
     fn expected(&self) -> Option<String> {
         Some(self.value.replace(' ', "\t"))

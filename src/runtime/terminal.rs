@@ -15,11 +15,11 @@
 //! Interface: the actions [`Channel`], [`OpenTerminal`], [`ReceiveTerminal`], [`Streams`].
 //! Read next: `process.rs`.
 
-use super::mount::{ROOT, target};
+use super::mount::{ROOT, plain_target};
 use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::sys::{self, mount as m};
-use std::os::fd::AsRawFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 const OUTER: &str = "terminal-outer";
@@ -79,9 +79,8 @@ impl Action for OpenTerminal {
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         let what = "cannot open a terminal in the container";
         let root = scene.fd(ROOT)?;
-        // Through the pinned root: before pivot_root "/" would still be the host's.
-        let ptmx = format!("/proc/self/fd/{}/dev/pts/ptmx", root.as_raw_fd());
-        let (master, number) = sys::tty::open_ptmx(Path::new(&ptmx))
+        // Below the pinned root: "/" is still the host's, and so were a link's way through it.
+        let master = open_ptmx(root)
             .context(what)
             .map_err(|e| e.hint("a terminal needs a devpts mounted on /dev/pts"))?;
         let slave = sys::tty::open_peer(&master).context(what)?;
@@ -95,13 +94,10 @@ impl Action for OpenTerminal {
         }
         if self.console {
             let flags = m::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32;
-            let slave_path = super::mount::open_in_root(
-                root,
-                Path::new(&format!("/dev/pts/{number}")),
-                libc::O_PATH,
-            )?;
-            let copy = m::open_tree(&slave_path, Path::new(""), flags).context(what)?;
-            let place = target(root, Path::new("/dev/console"), false).context(what)?;
+            // The terminal that is open, and not what /dev/pts/N is by now; and where /dev/console
+            // is a link, it may lead to a file that must stay covered (CVE-2025-52565).
+            let copy = m::open_tree(&slave, Path::new(""), flags).context(what)?;
+            let place = plain_target(root, Path::new("/dev/console"), false).context(what)?;
             let both = m::MOVE_MOUNT_F_EMPTY_PATH | m::MOVE_MOUNT_T_EMPTY_PATH;
             m::move_mount(&copy, Path::new(""), &place, Path::new(""), both).context(what)?;
         }
@@ -115,6 +111,25 @@ impl Action for OpenTerminal {
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         vec![Fact::from_link("standard input", "/proc/self/fd/0")]
     }
+}
+
+/// The multiplexer of the container's devpts, unlocked.
+fn open_ptmx(root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY;
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
+    let ptmx = sys::fs::openat2(root, "dev/pts/ptmx", flags, 0, resolve)?;
+    let system = nix::sys::statfs::fstatfs(&ptmx).map_err(|errno| sys::SysError {
+        call: "fstatfs",
+        args: "/dev/pts/ptmx".into(),
+        errno,
+    })?;
+    if system.filesystem_type().0 != nix::libc::DEVPTS_SUPER_MAGIC {
+        return Err(Error::new(
+            "/dev/pts/ptmx of the container is not on a devpts",
+        ));
+    }
+    sys::tty::unlock(&ptmx)?;
+    Ok(ptmx)
 }
 
 /// Parent: takes the master in.

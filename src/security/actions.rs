@@ -405,12 +405,18 @@ impl Action for NewKeyring {
     fn calls(&self) -> Vec<Planned> {
         vec![Planned::new(
             "keyctl",
-            format!("KEYCTL_JOIN_SESSION_KEYRING, {:?}", self.name),
+            format!(
+                "KEYCTL_JOIN_SESSION_KEYRING, {:?}; KEYCTL_SETPERM",
+                self.name
+            ),
         )]
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
-        match cred::join_session_keyring(&self.name) {
-            Ok(_) => Ok(()),
+        // Its possessor may do all; its user see, read and search it: so `exec` finds it by name.
+        const PERMISSIONS: u32 = 0x3f0b_0000;
+        let joined = cred::join_session_keyring(&self.name);
+        match joined.and_then(|key| cred::set_key_permissions(key, PERMISSIONS)) {
+            Ok(()) => Ok(()),
             // A kernel without keyrings has no keys to protect.
             Err(e) if e.errno == Errno::ENOSYS => Ok(()),
             Err(e) if e.errno == Errno::EDQUOT => Err(Error::new(

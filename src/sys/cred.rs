@@ -142,6 +142,19 @@ pub fn ambient_is_set(op: u64, capability: u8) -> SysResult<i64> {
     )
 }
 
+/// `long keyctl(KEYCTL_SETPERM, key_serial_t key, key_perm_t perm)`
+///
+/// Who may do what with a key: a byte each for its possessor, user, group and others. Errors:
+/// `EACCES`, `ENOKEY`. See keyctl_setperm(3).
+pub fn set_key_permissions(key: i64, permissions: u32) -> SysResult<()> {
+    state_changing(
+        "keyctl",
+        || format!("KEYCTL_SETPERM, {key}, {permissions:#x}"),
+        // SAFETY: takes integers only.
+        || check(unsafe { libc::syscall(libc::SYS_keyctl, 5, key, permissions, 0, 0) }).map(drop),
+    )
+}
+
 /// `long keyctl(KEYCTL_JOIN_SESSION_KEYRING, const char *name)`
 ///
 /// A new session keyring, so that the container cannot read the caller's keys. Errors: `ENOSYS`,

@@ -304,6 +304,21 @@ pub fn chdir(path: impl AsRef<Path>) -> SysResult<()> {
     )
 }
 
+/// `long getcwd(char *buf, unsigned long size)`, the kernel's own: a directory that the root of this
+/// process does not lead to comes back as `(unreachable)/…`, which the C library hides.
+///
+/// Errors: `ENOENT` (it was removed), `ERANGE` (longer than 4096 bytes). See getcwd(3).
+pub fn getcwd() -> SysResult<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let mut buffer = vec![0u8; 4096];
+    let size = buffer.len();
+    // SAFETY: the buffer is live for the call and `size` is its length.
+    let call = || check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), size) });
+    let length = super::reading("getcwd", String::new, call)? as usize;
+    buffer.truncate(length.saturating_sub(1)); // it ends with a NUL byte
+    Ok(std::ffi::OsString::from_vec(buffer).into())
+}
+
 /// `int fchdir(int fd)`. Errors: `ENOTDIR`, `EACCES`. See chdir(2).
 pub fn fchdir(fd: impl AsFd) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();

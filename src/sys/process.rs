@@ -1,8 +1,8 @@
 //! Process calls: `execve`, `waitid`, pidfds, signals, `prctl`, resource limits.
 //!
-//! What it implements: execve(2), waitid(2), pidfd_open(2), pidfd_send_signal(2), prctl(2),
+//! What it implements: execve(2), execveat(2), waitid(2), pidfd_open(2), pidfd_send_signal(2), prctl(2),
 //! prlimit(2), setsid(2), kill(2).
-//! Interface: [`execve`], [`waitid`], [`pidfd_open`], [`pidfd_send_signal`], [`prctl`],
+//! Interface: [`execve`], [`execveat`], [`waitid`], [`pidfd_open`], [`pidfd_send_signal`], [`prctl`],
 //! [`setrlimit`], [`setsid`], [`run_program`], [`exit_now`].
 //! Read next: [`super::cred`].
 
@@ -80,6 +80,76 @@ pub fn execve(
         args: args(),
         errno,
     }
+}
+
+/// `int execveat(int fd, "", char *const argv[], char *const envp[], AT_EMPTY_PATH)`
+///
+/// Becomes the program that is open as `fd`, whatever its path leads to by now; returns only on
+/// failure. The descriptor closes with it, for a program that is no script. Errors: those of
+/// [`execve`]. See execveat(2).
+pub fn execveat(
+    fd: impl AsFd,
+    argv: &[impl AsRef<OsStr>],
+    env: &[impl AsRef<OsStr>],
+) -> super::SysError {
+    let raw = fd.as_fd().as_raw_fd();
+    let args = || {
+        format!(
+            "{raw}, \"\", {} arguments, {} variables",
+            argv.len(),
+            env.len()
+        )
+    };
+    let strings = |list: Vec<&OsStr>| -> SysResult<Vec<CString>> {
+        list.into_iter().map(|s| cstr("execveat", s)).collect()
+    };
+    let argv = strings(argv.iter().map(AsRef::as_ref).collect());
+    let env = strings(env.iter().map(AsRef::as_ref).collect());
+    let (argv, env) = match (argv, env) {
+        (Ok(argv), Ok(env)) => (argv, env),
+        (Err(e), _) | (_, Err(e)) => return e,
+    };
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        let strings = list.iter().map(|c| c.as_ptr());
+        strings.chain([std::ptr::null()]).collect()
+    };
+    let (argv, env) = (pointers(&argv), pointers(&env));
+    let (path, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
+    let call = || {
+        // SAFETY: both arrays end with a null pointer and their strings live in CStrings that
+        // outlive the call; on success nothing of this process is left to be unsound.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                raw,
+                path,
+                argv.as_ptr(),
+                env.as_ptr(),
+                flags,
+            )
+        })
+    };
+    match state_changing("execveat", args, call) {
+        Err(e) => e,
+        Ok(_) => super::SysError {
+            call: "execveat",
+            args: args(),
+            errno: Errno::UnknownErrno,
+        },
+    }
+}
+
+/// `int prctl(PR_SET_NAME, const char *name)`: what ps(1) calls this process; the kernel keeps 15
+/// bytes. See prctl(2).
+pub fn set_name(name: &OsStr) -> SysResult<()> {
+    let c = cstr("prctl", name)?;
+    state_changing(
+        "prctl",
+        || format!("PR_SET_NAME, {name:?}"),
+        // SAFETY: `c` is live for the call, and the kernel copies at most 16 bytes of it, no further
+        // than its end.
+        || check(unsafe { libc::prctl(libc::PR_SET_NAME, c.as_ptr()) }).map(drop),
+    )
 }
 
 /// `int waitid(P_PIDFD, pidfd, siginfo_t *, WEXITED | options)`

@@ -1,34 +1,23 @@
 //! Terminal calls: a pseudo terminal pair, its size, its controlling session.
 //!
 //! What it implements: pty(7), ioctl_tty(2), devpts of the kernel's filesystems documents.
-//! Interface: [`open_ptmx`], [`window_size`], [`set_window_size`], [`set_controlling`], [`Raw`].
+//! Interface: [`unlock`], [`open_peer`], [`window_size`], [`set_window_size`], [`set_controlling`], [`Raw`].
 //! Read next: `containers::terminal`, which uses them.
 
-use super::{SysResult, check, cstr, reading, state_changing};
+use super::{SysResult, check, reading, state_changing};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::path::Path;
 
-/// Opens the multiplexer `ptmx` (of a devpts instance, or /dev/ptmx) and unlocks its other end:
-/// the pair (master, number N of /dev/pts/N). Errors: `ENOSPC` (kernel.pty.max), `EIO`.
-/// See pts(4), ioctl_tty(2) (`TIOCSPTLCK`, `TIOCGPTN`).
-pub fn open_ptmx(ptmx: &Path) -> SysResult<(OwnedFd, u32)> {
-    let c = cstr("open", ptmx)?;
+/// `int ioctl(int fd, TIOCSPTLCK, const int *zero)`: unlocks the other end of a master, which
+/// opening a devpts's `ptmx` gives. Errors: `ENOTTY` (it is none). See ioctl_tty(2).
+pub fn unlock(master: impl AsFd) -> SysResult<()> {
+    let raw = master.as_fd().as_raw_fd();
     state_changing(
-        "open",
-        || format!("{ptmx:?}, O_RDWR|O_NOCTTY|O_CLOEXEC; TIOCSPTLCK; TIOCGPTN"),
+        "ioctl",
+        || format!("{raw}, TIOCSPTLCK, [0]"),
         || {
-            // SAFETY: `c` is live for the call.
-            let fd = check(unsafe {
-                libc::open(c.as_ptr(), libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)
-            })?;
-            // SAFETY: a descriptor that the kernel has just made for us.
-            let master = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-            let (mut unlock, mut number): (libc::c_int, libc::c_uint) = (0, 0);
-            // SAFETY: both requests take a pointer to an int, live for the call.
-            check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &mut unlock) })?;
-            // SAFETY: as above.
-            check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &mut number) })?;
-            Ok((master, number))
+            let unlock: libc::c_int = 0;
+            // SAFETY: the request reads an int through the pointer, live for the call.
+            check(unsafe { libc::ioctl(raw, libc::TIOCSPTLCK, &unlock) }).map(drop)
         },
     )
 }

@@ -278,6 +278,7 @@ fn make(bundle: &Path) -> glassbox::Result<i32> {
         Ok(text) => {
             let process: Process = serde_json::from_str(&text).expect("exec.json is a process");
             let request = ExecRequest {
+                id: "box",
                 init: init.pid,
                 spec: &spec,
                 process: &process,
@@ -294,6 +295,12 @@ fn make(bundle: &Path) -> glassbox::Result<i32> {
     };
     runtime::remove(&spec, &host)?;
     result
+}
+
+/// Lets everybody execute a file.
+pub fn executable(file: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
 fn streams(bundle: &Path, stdout: &str) -> Stdio {

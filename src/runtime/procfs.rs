@@ -1,0 +1,56 @@
+//! A procfs that is one: reached without a path that the container can change.
+//!
+//! Init sets kernel parameters when its root is the container's already. What is called /proc there
+//! is the image's and the mounts' to say: a directory with files of its own, a tmpfs, a bind mount
+//! of another file of the real /proc, so that what is written to one lands in the other
+//! (CVE-2025-52881).
+//!
+//! What it does: mounts a procfs that is attached nowhere, for this process alone, and walks from its
+//! root along names that may be neither links nor mount points. Where a new one is not allowed (a
+//! user namespace without a whole /proc in view) it is /proc, copied without what lies over it and
+//! checked to be a procfs.
+//!
+//! What it implements: proc(5), fsopen(2), open_tree(2), openat2(2).
+//! Interface: [`open`]. Read next: `session.rs`.
+
+use crate::error::{Context, Error, Result};
+use crate::sys::{self, fs::CWD, mount as m};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Opens `path`, relative to the root of a procfs, with `flags` of open(2).
+pub fn open(path: &str, flags: i32) -> Result<OwnedFd> {
+    let root = root().context("cannot reach a procfs")?;
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
+    Ok(sys::fs::openat2(&root, path, flags, 0, resolve)?)
+}
+
+fn root() -> Result<OwnedFd> {
+    let fresh = || -> sys::SysResult<OwnedFd> {
+        let context = m::fsopen("proc")?;
+        m::fsconfig_create(&context)?;
+        m::fsmount(&context, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC)
+    };
+    if let Ok(root) = fresh() {
+        return Ok(root);
+    }
+    let proc = Path::new("/proc");
+    let root = m::open_tree(CWD, proc, m::OPEN_TREE_CLONE)
+        .or_else(|_| sys::fs::open(proc, libc::O_PATH | libc::O_DIRECTORY, 0))?;
+    let failed = |call, errno| sys::SysError {
+        call,
+        args: "/proc".into(),
+        errno,
+    };
+    let system = nix::sys::statfs::fstatfs(&root).map_err(|e| failed("fstatfs", e))?;
+    let stat = nix::sys::stat::fstat(&root).map_err(|e| failed("fstat", e))?;
+    // The root of every procfs has this number; a directory below it has another.
+    const PROC_ROOT_INO: u64 = 1;
+    if system.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC
+        || stat.st_ino != PROC_ROOT_INO
+    {
+        return Err(Error::new("the container's /proc is not a procfs")
+            .hint("mount one at /proc: {\"destination\": \"/proc\", \"type\": \"proc\"}"));
+    }
+    Ok(root)
+}
