@@ -10,6 +10,7 @@ use super::super::attach::{LARGEST, Message, Wants};
 use super::super::log::{Stream, Writer};
 use super::super::time::Time;
 use crate::error::{Context, Result};
+use crate::host::process;
 use crate::runtime::{Launched, Outer};
 use crate::sys::poll::{self, Interest, Ready};
 use crate::sys::process::Exit;
@@ -386,12 +387,20 @@ impl Streams {
 }
 
 /// How a process has ended that is not our child: its new parent reaps it, then the kernel tells
-/// whoever holds a pidfd (Linux 6.15). One that reaps nothing for a second never will.
+/// whoever holds a pidfd (Linux 6.15). A parent that takes its time is not waited for where /proc
+/// tells of the zombie; there 0 may also mean that we may not know, unless we are root.
 fn end_of_stranger(launched: &Launched) -> Option<Exit> {
-    for _ in 0..200 {
+    let root = nix::unistd::geteuid().is_root();
+    for _ in 0..2000 {
         match sys::process::pidfd_exit(&launched.pidfd) {
-            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) => {}
             told => return told.ok().flatten(),
+        }
+        // Not reaped at the moment of the call above, so the number was still its own.
+        let zombie = process::stat(launched.pid).filter(process::is_dead);
+        match zombie.and_then(|stat| stat.exit_code) {
+            Some(status) if root || status != 0 => return Some(Exit::of_wait(status)),
+            _ => std::thread::sleep(Duration::from_millis(5)),
         }
     }
     None

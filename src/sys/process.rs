@@ -28,6 +28,14 @@ impl Exit {
             Exit::Signal(n, _) => 128 + n,
         }
     }
+    /// Out of the status that wait(2) gives: the program's in bits 8–15, or a signal in bits 0–6,
+    /// and in bit 7 whether it dumped core.
+    pub fn of_wait(status: i32) -> Exit {
+        match status & 0x7F {
+            0 => Exit::Status(status >> 8 & 0xFF),
+            signal => Exit::Signal(signal, status & 0x80 != 0),
+        }
+    }
 }
 
 /// `int execve(const char *path, char *const argv[], char *const envp[])`
@@ -169,7 +177,7 @@ struct PidfdInfo {
     ppid: u32,
     /// Real, effective, saved and file system ids: user, group of each.
     ids: [u32; 8],
-    /// As wait(2) gives it: the status in bits 8–15, or the signal in bits 0–6.
+    /// As wait(2) gives it.
     exit_code: i32,
 }
 
@@ -196,11 +204,7 @@ pub fn pidfd_exit(pidfd: impl AsFd) -> SysResult<Option<Exit>> {
             // SAFETY: `info` is live and has the size that is encoded in the request's number.
             check(unsafe { libc::ioctl(raw, PIDFD_GET_INFO as _, &mut info) })?;
             let there = info.mask & PIDFD_INFO_EXIT != 0;
-            let status = info.exit_code;
-            Ok(there.then_some(match status & 0x7F {
-                0 => Exit::Status(status >> 8 & 0xFF),
-                signal => Exit::Signal(signal, status & 0x80 != 0),
-            }))
+            Ok(there.then_some(Exit::of_wait(info.exit_code)))
         },
     )
 }
