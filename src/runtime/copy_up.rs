@@ -144,3 +144,33 @@ fn count(directory: &Path) -> usize {
     }
     number
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fill_that_was_cut_off_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in [
+            "root/place/below",
+            "volume/_data",
+            "volume/_data-filling-/half",
+        ] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        std::fs::write(path("root/place/below/file"), "x").unwrap();
+        let root = File::open(path("root")).unwrap();
+        let go = || fill(root.as_fd(), Path::new("/place"), &path("volume/_data"));
+        go().unwrap();
+        assert!(path("volume/_data/below/file").exists());
+        assert!(!path("volume/_data/half").exists());
+        assert_eq!(std::fs::read_dir(path("volume")).unwrap().count(), 1);
+        // What has content is the user's.
+        std::fs::rename(path("volume/_data/below"), path("volume/_data/mine")).unwrap();
+        go().unwrap();
+        assert!(!path("volume/_data/below").exists());
+        assert_eq!(std::fs::read_dir(path("volume")).unwrap().count(), 1);
+    }
+}

@@ -272,3 +272,41 @@ fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> oci::M
         ..oci::Mount::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_namespaces_are_those_of_now() {
+        let namespace = |typ, path: Option<&str>| oci::Namespace {
+            typ,
+            path: path.map(Into::into),
+            ..oci::Namespace::default()
+        };
+        let mut spec = oci::Spec {
+            mounts: vec![mount(
+                "/dev/shm",
+                "bind",
+                "/dev/shm",
+                &["mntns=/proc/1/ns/mnt"],
+            )],
+            linux: Some(oci::Linux {
+                namespaces: vec![
+                    namespace(NamespaceType::Ipc, Some("/proc/1/ns/ipc")),
+                    namespace(NamespaceType::Network, None),
+                ],
+                ..oci::Linux::default()
+            }),
+            ..oci::Spec::default()
+        };
+        let joins = ["ipc", "mnt", "net"].map(|n| (n, PathBuf::from(format!("/proc/2/ns/{n}"))));
+        let joins = BTreeMap::from(joins);
+        assert!(rejoin(&mut spec, &joins));
+        assert!(!rejoin(&mut spec, &joins), "nothing is left to change");
+        assert_eq!(spec.mounts[0].options, ["mntns=/proc/2/ns/mnt"]);
+        let namespaces = spec.linux.unwrap().namespaces;
+        assert_eq!(namespaces[0].path, Some("/proc/2/ns/ipc".into()));
+        assert_eq!(namespaces[1].path, None, "its own");
+    }
+}
