@@ -50,6 +50,5 @@ pub fn to(container: &Container, input: bool, proxy: bool, keys: Vec<u8>) -> Res
     sys::socket::send(&socket, &Message::Attach(wants).encode()).context("the monitor is gone")?;
     let tty = container.record.config.tty;
     let proxy = Some(status.pid).filter(|_| proxy && !(tty && input));
-    let end = client::attach(&socket, &client::Options { tty, input, proxy, keys })?;
-    super::run::finish(container, end)
+    super::run::follow(container, socket, &client::Options { tty, input, proxy, keys })
 }

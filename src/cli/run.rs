@@ -4,7 +4,7 @@
 
 use super::container_flags::ContainerFlags;
 use super::explain_flag::ExplainFlag;
-use crate::containers::attach::Wants;
+use crate::containers::attach::{self, Message, Wants};
 use crate::containers::client::{self, Attached};
 use crate::containers::{create, prepare, reconcile, remove, start, store::Store};
 use crate::error::{Error, Kind, Result};
@@ -12,6 +12,7 @@ use crate::host::Host;
 use crate::journal::{Options, Plan};
 use crate::{runtime, ui};
 use std::io::IsTerminal;
+use std::os::fd::OwnedFd;
 
 /// Create a container and run a command in it
 ///
@@ -98,19 +99,33 @@ pub fn run(args: Args) -> Result<u8> {
         proxy: args.sig_proxy.then_some(started.pid).filter(|_| !(flags.tty && flags.interactive)),
         keys,
     };
-    finish(&container, client::attach(&started.socket, &attach)?)
+    follow(&container, started.socket, &attach)
 }
 
-/// The exit status of a command that was attached to a container.
-pub fn finish(container: &crate::containers::Container, end: Attached) -> Result<u8> {
-    match end {
-        Attached::Ended(code) => Ok(code as u8),
-        Attached::Detached | Attached::OutputClosed => Ok(0),
-        Attached::MonitorGone => {
-            let status = reconcile::status(container)?;
-            Err(Error::new(format!("the monitor of container {} was killed", container.name()))
-                .caused_by(Error::new(status.error)))
+/// Stays attached to a container until it ends or the user leaves: the command's exit status. When
+/// its monitor is killed, another takes over, and we attach to that.
+pub fn follow(
+    container: &crate::containers::Container,
+    mut socket: OwnedFd,
+    options: &client::Options,
+) -> Result<u8> {
+    loop {
+        match client::attach(&socket, options)? {
+            Attached::Ended(code) => return Ok(code as u8),
+            Attached::Detached | Attached::OutputClosed => return Ok(0),
+            Attached::MonitorGone => {}
         }
+        let status = reconcile::status(container)?;
+        let next = if status.phase.is_live() { attach::connect(&container.run)? } else { None };
+        let Some(next) = next else {
+            return Err(Error::new(format!("the monitor of container {} was killed", container.name()))
+                .caused_by(Error::new(status.error)));
+        };
+        ui::warn("the container's monitor was killed, and another took over; what was written meanwhile is in its log");
+        let wants = Wants { output: true, input: options.input };
+        // Should that one be gone already, reading says so.
+        let _ = crate::sys::socket::send(&next, &Message::Attach(wants).encode());
+        socket = next;
     }
 }
 
@@ -140,7 +155,7 @@ fn dry_run(
         bundle: &container.dir,
         host,
         group: runtime::group_of(&prepared.spec, host)?,
-        stdio: runtime::Stdio::Inherit,
+        stdio: prepare::stdio(container),
         wishes: runtime::Wishes::default(),
     };
     let mut plan: Plan = create::plan(container)?;

@@ -63,7 +63,7 @@ fn attach(args: &Args, store: &Store) -> Result<u8> {
         Some(started) => {
             let proxy = Some(started.pid).filter(|_| !(config.tty && input));
             let options = client::Options { tty: config.tty, input, proxy, keys };
-            super::run::finish(&container, client::attach(&started.socket, &options)?)
+            super::run::follow(&container, started.socket, &options)
         }
         None => super::attach::to(&container, input, true, keys),
     }

@@ -2,23 +2,36 @@
 //!
 //! What it does: turns what is written down about a container into the keys that docker's users,
 //! templates and the Engine API know. It only reads: a container whose monitor was killed is shown
-//! as what it is, and left for the next command that changes something to clear up.
+//! as what it is, and left for the next command to take over or to clear up.
 //! What it implements: the schema `ContainerInspectResponse` of the Docker Engine API 1.50, without
 //! the keys of storage drivers and of platforms other than Linux.
 //! Interface: [`docker_keys`]. Read next: [`crate::inspect`], which adds what the kernel says.
 
+use super::reconcile;
 use super::state::{Phase, Status};
 use super::store::Container;
 use crate::error::Result;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// What is true about it, without clearing up: a container whose monitor is gone does not run.
+/// What is true about it, without clearing up: a container without a monitor may run on.
 /// Errors: its files cannot be read.
 pub fn current_status(container: &Container) -> Result<Status> {
     let status = container.written_status()?;
     if !status.phase.is_live() || container.monitor_lives()? {
         return Ok(status);
+    }
+    let goes_on = match status.phase {
+        Phase::Restarting => true,
+        Phase::Running | Phase::Paused => reconcile::find_init(container, &status).is_some(),
+        _ => false,
+    };
+    if goes_on {
+        return Ok(Status {
+            monitor: 0,
+            error: "its monitor was killed; the next command that changes it starts another".into(),
+            ..status
+        });
     }
     Ok(Status {
         phase: Phase::Exited,

@@ -16,6 +16,7 @@ use crate::spec::runtime::Spec;
 use crate::sys;
 use crate::sys::poll::{self, Interest};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// Docker's wait between the stop signal and the kill, in seconds.
 const STOP_TIMEOUT: i64 = 10;
@@ -81,17 +82,16 @@ pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) ->
         (None, name) => flags::signal(name)?,
     };
     let timeout = timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
-    let Some(socket) = attach::connect(&container.run)? else {
-        reconcile::status(container)?;
+    let Some(mut socket) = reach(container)? else {
         return Ok(());
     };
     let _ = sys::socket::send(&socket, &Message::UserStop.encode()); // seen as its end, below
     if status.phase == Phase::Restarting {
-        return ended(container, &socket, -1).map(drop);
+        return ended(container, &mut socket, -1).map(drop);
     }
     let pidfd = match init(container, &status) {
         Ok(pidfd) => pidfd,
-        Err(_) => return ended(container, &socket, -1).map(drop),
+        Err(_) => return ended(container, &mut socket, -1).map(drop),
     };
     let what = || format!("cannot stop container {}", container.name());
     match sys::process::pidfd_send_signal(&pidfd, signal) {
@@ -106,45 +106,76 @@ pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) ->
     } else {
         timeout.saturating_mul(1000).min(i64::from(i32::MAX)) as i32
     };
-    if ended(container, &socket, ms)? {
+    if ended(container, &mut socket, ms)? {
         return Ok(());
     }
     match sys::process::pidfd_send_signal(&pidfd, libc::SIGKILL) {
         Err(e) if e.errno != sys::Errno::ESRCH => return Err(e).with_context(what),
         _ => {}
     }
-    ended(container, &socket, -1).map(drop)
+    ended(container, &mut socket, -1).map(drop)
 }
 
-/// Waits at most so long for the monitor's last word. True when the container has ended.
-fn ended(container: &Container, socket: &OwnedFd, timeout_ms: i32) -> Result<bool> {
-    let asked = [Interest {
-        fd: socket.as_fd(),
-        read: true,
-        write: false,
-    }];
-    if !poll::poll(&asked, timeout_ms).context("cannot wait")?[0].readable {
-        return Ok(false);
+/// The wire to its monitor, or to the one that takes over from it. `None` when it has ended.
+/// Errors: nobody answers.
+fn reach(container: &Container) -> Result<Option<OwnedFd>> {
+    for _ in 0..200 {
+        if let Some(socket) = attach::connect(&container.run)? {
+            return Ok(Some(socket));
+        }
+        if !reconcile::status(container)?.phase.is_live() {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(5)); // one that has just begun listens soon
     }
-    if client::wait(socket)? == Attached::MonitorGone {
-        reconcile::status(container)?;
+    Err(Error::new(format!(
+        "the monitor of container {} does not answer",
+        container.name()
+    )))
+}
+
+/// Waits at most so long for the monitor's last word, or for that of the one that takes over when
+/// it is killed. True when the container has ended.
+fn ended(container: &Container, socket: &mut OwnedFd, timeout_ms: i32) -> Result<bool> {
+    let begin = Instant::now();
+    loop {
+        let left = match timeout_ms {
+            -1 => -1,
+            ms => ms.saturating_sub(begin.elapsed().as_millis() as i32).max(0),
+        };
+        let asked = [Interest {
+            fd: socket.as_fd(),
+            read: true,
+            write: false,
+        }];
+        if !poll::poll(&asked, left).context("cannot wait")?[0].readable {
+            return Ok(false);
+        }
+        if client::wait(socket)? != Attached::MonitorGone {
+            return Ok(true);
+        }
+        match reach(container)? {
+            Some(next) => *socket = next,
+            None => return Ok(true),
+        }
+        let _ = sys::socket::send(&*socket, &Message::UserStop.encode()); // seen as its end
     }
-    Ok(true)
 }
 
 /// Waits for its end and returns its exit status. One that has ended (or never ran) answers at
 /// once.
 pub fn wait(container: &Container) -> Result<i32> {
-    let status = reconcile::settled(container)?;
-    if !status.phase.is_live() {
-        return Ok(status.exit_code);
+    loop {
+        let status = reconcile::settled(container)?;
+        if !status.phase.is_live() {
+            return Ok(status.exit_code);
+        }
+        if let Some(socket) = reach(container)?
+            && let Attached::Ended(code) = client::wait(&socket)?
+        {
+            return Ok(code);
+        }
     }
-    if let Some(socket) = attach::connect(&container.run)?
-        && let Attached::Ended(code) = client::wait(&socket)?
-    {
-        return Ok(code);
-    }
-    Ok(reconcile::status(container)?.exit_code)
 }
 
 /// Removes it. Errors: it runs and `force` was not given.

@@ -8,9 +8,15 @@
 //! Who runs here: a child of the command line, in a session of its own, with the caller's
 //! privileges, holding `monitor.lock` until the end is written down.
 //!
+//! When it is killed, the container goes on: its streams are FIFOs (`runtime/fifos.rs`), and the
+//! next command splits off another monitor, which opens them again and takes over
+//! ([`Monitor::adopt`]). That one is not the program's parent, so it asks the kernel for the exit
+//! status by pidfd. A terminal cannot be opened again: it ends with the monitor that held it.
+//!
 //! What it implements: decision 5 of the design; docker's restart policies (a pause of 100 ms that
 //! doubles up to a minute, from the start again after ten seconds of running).
-//! Interface: [`Monitor::run`]. Read next: `streams.rs` (the loop), `client.rs` (the other side).
+//! Interface: [`Monitor::run`], [`Monitor::adopt`]. Read next: `streams.rs` (the loop),
+//! `reconcile.rs` (who adopts), `client.rs` (the other side).
 
 #[path = "streams.rs"]
 mod streams;
@@ -19,13 +25,13 @@ use super::attach::{self, Failure, Message, Wants};
 use super::log::{Limits, Writer};
 use super::prepare::Prepared;
 use super::state::{self, Phase, Status};
-use super::store::Container;
+use super::store::{Container, Store};
 use super::time::Time;
-use super::{config, ending, reconcile, remove};
+use super::{config, ending, lifecycle, prepare, reconcile, remove};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::journal::{self, Event, Plan, Watch};
-use crate::runtime::{self, Launched, Stdio};
+use crate::runtime::{self, Launched, Outer};
 use crate::spec::runtime::Spec;
 use crate::sys::{self, process::Exit};
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,6 +39,11 @@ use streams::{Client, Streams};
 
 /// Running this long proves that a start was good: the next pause is short again.
 const GOOD_RUN: u64 = 10;
+/// Why an adopted container has no terminal.
+const NO_TERMINAL: &str = "its monitor was killed, and its terminal went with it";
+/// Why the exit status of an adopted container is not known.
+const NOT_TOLD: &str = "its first monitor was killed, so its exit status is not known: the kernel \
+                        tells it to others than the parent from Linux 6.15 on, once it is reaped";
 
 /// The monitor of one container.
 pub struct Monitor {
@@ -67,16 +78,74 @@ impl Monitor {
         drop(watch);
         let begun = begun.and_then(|running| quiet().map(|()| running));
         let code = match begun {
-            Ok((launched, streams)) => monitor.live(launched, streams, first, wants),
+            Ok((launched, streams)) => monitor.live(Some(launched), streams, first, wants),
             Err(error) => {
                 // Who waits hears why; the same stands in the status of a container that stays.
                 monitor.failed(&error);
-                let failed = Message::Failed(Box::new(Failure::of(&error)));
-                let _ = sys::socket::send(&first, &failed.encode());
-                125
+                tell_failure(&first, &error)
             }
         };
         sys::process::exit_now(code)
+    }
+
+    /// The whole life of a monitor that takes over from one that was killed; ends the process.
+    /// `init` is the container's first process; `None` takes over in the pause before a restart.
+    /// `first` hears that it watches, or why not; then the container stays as it is.
+    pub fn adopt(container: Container, host: Host, init: Option<OwnedFd>, first: OwnedFd) -> ! {
+        sys::record::install(None);
+        sys::record::set_pid(std::process::id() as i32);
+        let mut keep = vec![first.as_fd()];
+        keep.extend(init.iter().map(|fd| fd.as_fd()));
+        sys::process::close_all_but(&keep);
+        let begun = Monitor::take_over(container, host, init);
+        let code = match begun.and_then(|all| quiet().map(|()| all)) {
+            Ok((mut monitor, launched, streams)) => {
+                monitor.live(launched, streams, first, Wants::default())
+            }
+            Err(error) => tell_failure(&first, &error),
+        };
+        sys::process::exit_now(code)
+    }
+
+    fn take_over(
+        container: Container,
+        host: Host,
+        init: Option<OwnedFd>,
+    ) -> Result<(Monitor, Option<Launched>, Streams)> {
+        let mut monitor = Monitor {
+            status: Status::default(),
+            spec: lifecycle::spec(&container)?,
+            container,
+            host,
+            lock: None,
+        };
+        monitor.settle()?;
+        let flags = libc::O_RDWR; // it was there at the start, or recording is off
+        if let Ok(file) = sys::fs::open(monitor.container.journal(), flags, 0) {
+            sys::record::install(sys::record::Arena::in_file(&file.into()).ok());
+            Event::operation("adopt").record();
+        }
+        monitor.status = Status {
+            monitor: std::process::id() as i32,
+            ..monitor.container.written_status()?
+        };
+        let config = &monitor.container.record.config;
+        let outer = match (config.tty, &init) {
+            (false, Some(_)) => Outer::reopen(&monitor.container.run)?,
+            _ => Outer::default(),
+        };
+        if config.tty && init.is_some() {
+            monitor.status.error = NO_TERMINAL.into();
+        }
+        let streams = monitor.streams(outer)?;
+        let launched = init.map(|pidfd| Launched {
+            pid: monitor.status.pid,
+            pidfd,
+            terminal: None,
+            outer: Outer::default(),
+        });
+        monitor.container.write_status(&monitor.status)?;
+        Ok((monitor, launched, streams))
     }
 
     /// Up to the running program.
@@ -86,6 +155,25 @@ impl Monitor {
         watch: &mut dyn Watch,
         options: &journal::Options,
     ) -> Result<(Launched, Streams)> {
+        self.settle()?;
+        self.status = Status {
+            phase: Phase::Starting,
+            pid: 0,
+            monitor: std::process::id() as i32,
+            error: String::new(),
+            oom_killed: false,
+            ended_by: String::new(),
+            stopped: false,
+            exit_code: 0,
+            restart_count: 0,
+            ..self.container.written_status()?
+        };
+        self.container.write_status(&self.status)?;
+        self.launch(plan, watch, options)
+    }
+
+    /// What makes a process that was split off a monitor: away from its caller, and the only one.
+    fn settle(&mut self) -> Result<()> {
         sys::process::setsid().context("cannot begin a session")?;
         // The caller's mask is about its own files; the container's must be readable in there.
         sys::process::umask(0o022);
@@ -103,20 +191,22 @@ impl Monitor {
             // Who started us was killed, and somebody has removed the container since.
             return Err(Error::new("the container has been removed"));
         }
-        self.status = Status {
-            phase: Phase::Starting,
-            pid: 0,
-            monitor: std::process::id() as i32,
-            error: String::new(),
-            oom_killed: false,
-            ended_by: String::new(),
-            stopped: false,
-            exit_code: 0,
-            restart_count: 0,
-            ..self.container.written_status()?
-        };
-        self.container.write_status(&self.status)?;
-        self.launch(plan, watch, options)
+        Ok(())
+    }
+
+    /// The streams of a container, with its log.
+    fn streams(&self, outer: Outer) -> Result<Streams> {
+        let config = &self.container.record.config;
+        let mut streams = Streams::new(outer, config.tty, &self.container.run);
+        streams.once = config.stdin_once;
+        let log = &self.container.record.host_config.log_config;
+        if log.typ != "none" {
+            let limits = Limits::parse(&log.config)?;
+            let mut writer = Writer::open(&self.container.log(), limits)?;
+            writer.attrs = super::log::attributes(config, &log.config);
+            streams.log = Some(writer);
+        }
+        Ok(streams)
     }
 
     fn launch(
@@ -125,34 +215,21 @@ impl Monitor {
         watch: &mut dyn Watch,
         options: &journal::Options,
     ) -> Result<(Launched, Streams)> {
+        let mut streams = self.streams(Outer::default())?;
         let config = &self.container.record.config;
-        let (stdio, mut streams) = Streams::new(config.tty, config.open_stdin)?;
-        let log = &self.container.record.host_config.log_config;
-        if log.typ != "none" {
-            let limits = Limits::parse(&log.config)?;
-            let mut writer = Writer::open(&self.container.log(), limits)?;
-            writer.attrs = super::log::attributes(config, &log.config);
-            streams.log = Some(writer);
-        }
         let request = runtime::Request {
             id: self.container.id(),
             spec: &self.spec,
             bundle: &self.container.dir,
             host: &self.host,
             group: runtime::group_of(&self.spec, &self.host)?,
-            stdio: match stdio {
-                Some((stdin, stdout, stderr)) => Stdio::Fds {
-                    stdin,
-                    stdout,
-                    stderr,
-                },
-                None => Stdio::Terminal,
-            },
+            stdio: prepare::stdio(&self.container),
             wishes: runtime::Wishes::default(),
         };
         let mut launched = runtime::launch(request, plan, watch, options)?;
-        if let Some(terminal) = launched.terminal.take() {
-            streams.set_terminal(terminal, config.open_stdin)?;
+        match launched.terminal.take() {
+            Some(terminal) => streams.set_terminal(terminal, config.open_stdin)?,
+            None => streams.set_fifos(std::mem::take(&mut launched.outer)),
         }
         self.status.phase = Phase::Running;
         self.status.pid = launched.pid;
@@ -162,32 +239,39 @@ impl Monitor {
         Ok((launched, streams))
     }
 
-    /// From the running program to its end, and through its restarts.
-    fn live(&mut self, launched: Launched, streams: Streams, first: OwnedFd, wants: Wants) -> i32 {
+    /// From the running program (or the pause before it runs again) to its end, and through its
+    /// restarts.
+    fn live(
+        &mut self,
+        mut running: Option<Launched>,
+        mut streams: Streams,
+        first: OwnedFd,
+        wants: Wants,
+    ) -> i32 {
         // Listen first: who hears that it runs may connect at once.
         let listener = attach::listen(&self.container.run).ok();
         let mut first = Client::new(first, wants);
-        first.say(&Message::Started(launched.pid));
+        first.say(&Message::Started(self.status.pid));
         let mut clients = vec![first];
         // What follows is no set-up any more; the record is closed until the end.
         let arena = sys::record::current();
         sys::record::install(None);
-        let (mut launched, mut streams) = (launched, streams);
         let mut pause = 100;
         loop {
-            streams.once = self.container.record.config.stdin_once;
-            let exit = streams.serve(&launched, listener.as_ref(), &mut clients, &mut |word| {
-                self.hear(word)
-            });
-            sys::record::install(arena.clone());
-            Event::operation("stop").record();
-            let again = self.ended(exit, &mut streams, &mut clients);
-            sys::record::install(None);
-            if !again {
-                break;
-            }
-            for client in &mut clients {
-                client.say(&Message::Ended(self.status.exit_code));
+            if let Some(launched) = running.take() {
+                let exit = streams.serve(&launched, listener.as_ref(), &mut clients, &mut |word| {
+                    self.hear(word)
+                });
+                sys::record::install(arena.clone());
+                Event::operation("stop").record();
+                let again = self.ended(exit, &mut streams, &mut clients);
+                sys::record::install(None);
+                if !again {
+                    break;
+                }
+                for client in &mut clients {
+                    client.say(&Message::Ended(self.status.exit_code));
+                }
             }
             if self
                 .status
@@ -209,9 +293,8 @@ impl Monitor {
                 break;
             }
             self.status.restart_count += 1;
-            config::volumes_are_filled(&mut self.spec);
-            match self.launch(Plan::default(), &mut (), &journal::Options::default()) {
-                Ok(next) => (launched, streams) = next,
+            match self.relaunch() {
+                Ok((next, its)) => (running, streams) = (Some(next), its),
                 Err(error) => {
                     self.failed(&error);
                     break;
@@ -226,11 +309,26 @@ impl Monitor {
         0
     }
 
+    /// Starts it again. Whose namespaces it shares may have others by now.
+    fn relaunch(&mut self) -> Result<(Launched, Streams)> {
+        config::volumes_are_filled(&mut self.spec);
+        let store = Store::of(&self.container);
+        let joins = prepare::joins(&store, &self.container, self.host.rootless)?;
+        if config::rejoin(&mut self.spec, &joins) {
+            let text = state::to_json(&self.spec)?;
+            let path = self.container.dir.join("config.json");
+            state::write_atomically(&path, &text, 0o600, false)?;
+        }
+        self.launch(Plan::default(), &mut (), &journal::Options::default())
+    }
+
     /// A client's word to the monitor itself.
     fn hear(&mut self, word: &Message) {
         let phase = match word {
             Message::UserStop => {
                 self.status.stopped = true;
+                // Who takes over, should this monitor be killed before the end, must know.
+                let _ = self.container.write_status(&self.status); // the next write tells the same
                 return;
             }
             Message::Paused(true) => Phase::Paused,
@@ -244,13 +342,18 @@ impl Monitor {
     }
 
     /// The program has ended. True when it shall be started again.
-    fn ended(&mut self, exit: Exit, streams: &mut Streams, clients: &mut [Client]) -> bool {
+    fn ended(&mut self, exit: Option<Exit>, streams: &mut Streams, clients: &mut [Client]) -> bool {
         // Read before the cgroup goes.
         let group = runtime::group_of(&self.spec, &self.host).ok().flatten();
         let memory = group.as_ref().and_then(ending::out_of_memory);
         self.status.oom_killed = memory.as_ref().is_some_and(|m| m.killed > 0);
-        self.status.ended_by = ending::words(exit, memory.as_ref(), self.status.stopped);
-        let code = exit.code();
+        let stopped = self.status.stopped;
+        let words = |exit| ending::words(exit, memory.as_ref(), stopped);
+        self.status.ended_by = exit.map(words).unwrap_or_default();
+        let code = exit.map_or(255, Exit::code);
+        if exit.is_none() {
+            self.status.error = NOT_TOLD.into();
+        }
         // What it left in its cgroup holds its pipes open; with it gone, the rest can be read.
         if let Err(e) = runtime::remove(&self.spec, &self.host) {
             self.status.error = format!("{e:#}");
@@ -315,6 +418,13 @@ impl Monitor {
         self.finish();
         self.container.record.host_config.auto_remove = keep;
     }
+}
+
+/// Tells who waits why there is no monitor: the exit status of this process.
+fn tell_failure(first: &OwnedFd, error: &Error) -> i32 {
+    let failed = Message::Failed(Box::new(Failure::of(error)));
+    let _ = sys::socket::send(first, &failed.encode()); // who waited may be gone
+    125
 }
 
 /// From here on nothing of the caller's terminal or pipes is held open.

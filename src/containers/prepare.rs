@@ -15,6 +15,7 @@ use super::{lifecycle, volumes};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Plan, Stage, Step};
+use crate::runtime::Stdio;
 use crate::spec::runtime as oci;
 use crate::sys;
 use std::collections::BTreeMap;
@@ -98,6 +99,18 @@ fn enough_processors(nano_cpus: i64) -> Result<()> {
     Ok(())
 }
 
+/// Where the streams of a container come from: its own terminal, or FIFOs in its run directory.
+pub fn stdio(container: &Container) -> Stdio {
+    let config = &container.record.config;
+    match config.tty {
+        true => Stdio::Terminal,
+        false => Stdio::Fifos {
+            dir: container.run.clone(),
+            stdin: config.open_stdin,
+        },
+    }
+}
+
 /// The steps that put the container's own files in place.
 fn own_steps(
     container: &Container,
@@ -140,7 +153,7 @@ fn own_steps(
     steps.push(Step::parent(
         stage,
         "make-run",
-        "The socket by which `attach` and `wait` reach the monitor lives here.",
+        "The socket by which `attach` and `wait` reach the monitor lives here, and the FIFOs.",
         make,
     ));
     let hostname = spec
@@ -283,7 +296,7 @@ fn cpus_allowed(status: &str) -> i64 {
 /// The namespaces of `container:NAME`, as files of that container's init. With an IPC namespace
 /// comes the mount namespace that holds its shared memory; an ordinary user's are reached through
 /// the user namespace that owns them.
-fn joins(
+pub(super) fn joins(
     store: &Store,
     container: &Container,
     rootless: bool,

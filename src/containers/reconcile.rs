@@ -1,13 +1,20 @@
 //! The truth about a container, whatever was killed.
 //!
 //! What it does: what is written in `status.json` about a running container is true while its
-//! monitor lives. When the monitor was killed, nobody reaps the program, drains its output or will
-//! ever write its end down. So the next command that looks clears up: it saves what the program
-//! had written into its pipes, ends what is left of it, removes its cgroup, and writes down what
-//! is known. A container with `--rm` is removed, as its monitor would have done.
+//! monitor lives. When the monitor was killed, nobody drains the program's output or will ever
+//! write its end down. So the next command that looks puts that right:
+//!
+//! | What is left | What is done |
+//! |---|---|
+//! | a program that runs, or is paused | a new monitor takes over, and all goes on |
+//! | nothing, in the pause before a restart | a new monitor takes over, and restarts it |
+//! | a start that was cut off | what was made of it is removed |
+//! | nothing: the program has ended as well | its end is written down, its status is not known |
+//!
+//! A container with `--rm` that has ended is removed, as its monitor would have done.
 //! Interface: [`status`], [`repair`]. Read next: `monitor.rs`.
 
-use super::log::{Limits, Stream, Writer};
+use super::start;
 use super::state::{self, Phase, Status};
 use super::store::Container;
 use super::time::Time;
@@ -19,7 +26,7 @@ use std::os::fd::OwnedFd;
 /// Why the end of a container is not known.
 const UNKNOWN: &str = "its monitor was killed, so its exit status is not known";
 
-/// What is true about a container now; clears up first when its monitor is gone. Errors: its
+/// What is true about a container now; puts it right first when its monitor is gone. Errors: its
 /// files cannot be read, or the clearing up failed.
 pub fn status(container: &Container) -> Result<Status> {
     let status = container.written_status()?;
@@ -52,8 +59,27 @@ pub fn repair(container: &Container) -> Result<Status> {
         return Ok(status); // somebody else was faster
     }
     let init = find_init(container, &status);
+    let goes_on = match status.phase {
+        Phase::Running | Phase::Paused => init.is_some(),
+        Phase::Restarting => true,
+        _ => false,
+    };
+    if goes_on {
+        // What a restart that was cut off had made by then goes first.
+        if status.phase == Phase::Restarting {
+            clear(container)?;
+        }
+        let init = init.filter(|_| status.phase != Phase::Restarting);
+        return match start::adopt(container, init) {
+            Ok(()) => container.written_status(),
+            // It runs all the same, and the next command tries again.
+            Err(e) => Ok(Status {
+                error: format!("its monitor was killed, and no other could take over: {e:#}"),
+                ..status
+            }),
+        };
+    }
     if let Some(pidfd) = &init {
-        let _ = save_output(container, status.pid);
         let _ = sys::process::pidfd_send_signal(pidfd, libc::SIGKILL); // gone is as good
     }
     clear(container)?;
@@ -83,7 +109,7 @@ pub fn clear(container: &Container) -> Result<()> {
 
 /// The container's first process, if it still runs: the written one, or (when the monitor was
 /// killed before it could write) the one that the journal has.
-fn find_init(container: &Container, status: &Status) -> Option<OwnedFd> {
+pub fn find_init(container: &Container, status: &Status) -> Option<OwnedFd> {
     let (pid, start) = match status.pid {
         0 => (cloned_pid(container)?, None),
         pid => (pid, Some(status.pid_start)),
@@ -103,30 +129,4 @@ fn cloned_pid(container: &Container) -> Option<i32> {
     // The number alone may have been reused: only a process in this container's cgroup is meant.
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     groups.contains(container.id()).then_some(pid)
-}
-
-/// What the program had written and nobody had read yet: its pipes live as long as it does, and
-/// opening them through /proc gives their reading ends.
-fn save_output(container: &Container, pid: i32) -> Result<()> {
-    let limits = Limits::parse(&container.record.host_config.log_config.config)?;
-    let mut log = Writer::open(&container.log(), limits)?;
-    let options = &container.record.host_config.log_config.config;
-    log.attrs = super::log::attributes(&container.record.config, options);
-    for (fd, stream) in [(1, Stream::Stdout), (2, Stream::Stderr)] {
-        let path = format!("/proc/{pid}/fd/{fd}");
-        let is_pipe =
-            std::fs::read_link(&path).is_ok_and(|l| l.to_string_lossy().starts_with("pipe:"));
-        if !is_pipe {
-            continue;
-        }
-        let flags = libc::O_RDONLY | libc::O_NONBLOCK;
-        let Ok(pipe) = sys::fs::open(&path, flags, 0) else {
-            continue;
-        };
-        let mut buffer = vec![0u8; 64 * 1024];
-        while let Ok(n @ 1..) = sys::poll::read(&pipe, &mut buffer) {
-            log.write(stream, &buffer[..n], Time::now())?;
-        }
-    }
-    log.flush(Time::now())
 }

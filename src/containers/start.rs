@@ -14,9 +14,9 @@
 //!   ◀── output ── 'X' status ────── poll loop
 //! ```
 //!
-//! Interface: [`start`], [`Started`], [`begin_journal`]. Read next: `monitor.rs`.
+//! Interface: [`start`], [`adopt`], [`Started`], [`begin_recording`]. Read next: `monitor.rs`.
 
-use super::attach::{Message, Wants};
+use super::attach::{self, Message, Wants};
 use super::monitor::Monitor;
 use super::prepare::Prepared;
 use super::reconcile;
@@ -107,37 +107,70 @@ pub fn start(
             drop(theirs);
             std::mem::forget(watch); // the monitor's copy tells the rest, not this one
             sys::record::install(None); // the journal is the monitor's now
-            let result = hear(container, &ours);
+            let result = hear(container, ours, wants);
             drop(lock);
-            let pid = result?;
+            let (pid, socket) = result?;
             Ok(Started {
                 pid,
-                socket: ours,
+                socket,
                 monitor: pidfd,
             })
         }
     }
 }
 
-/// Waits for the monitor's first word.
-fn hear(container: &Container, socket: &OwnedFd) -> Result<i32> {
-    loop {
-        let message = sys::socket::recv(socket.as_fd()).context("cannot hear the monitor")?;
-        match message.as_deref().map(Message::decode) {
-            Some(Some(Message::Started(pid))) => return Ok(pid),
-            Some(Some(Message::Failed(failure))) => return Err(failure.into_error()),
-            Some(_) => {}
-            None => {
-                // It was killed in the middle: take away what it had made.
-                reconcile::repair(container)?;
-                return Err(Error::new(format!(
-                    "the monitor of container {} ended before the container ran",
-                    container.name()
-                ))
-                .hint("it was killed, or ran out of memory; the kernel's log may say more"));
+/// Splits a monitor off that takes over from one that was killed, and waits until it watches. Call
+/// it with the container's lock held. Errors: it cannot; the container is as before.
+pub fn adopt(container: &Container, init: Option<OwnedFd>) -> Result<()> {
+    let host = Host::detect()?;
+    let (ours, theirs) = sys::socket::socketpair().context("cannot make a socket pair")?;
+    match sys::namespace::clone3(0, None).context("cannot split a monitor off")? {
+        Cloned::Child => Monitor::adopt(container.clone(), host, init, theirs),
+        Cloned::Parent { .. } => {
+            drop(theirs);
+            match first_word(&ours)? {
+                Some(word) => word.map(drop),
+                None => Err(Error::new("the new monitor ended before it watched")),
             }
         }
     }
+}
+
+/// The monitor's first word: the program's process id, or why there is none; `None` when it ended
+/// without one.
+fn first_word(socket: &OwnedFd) -> Result<Option<Result<i32>>> {
+    loop {
+        let message = sys::socket::recv(socket.as_fd()).context("cannot hear the monitor")?;
+        match message.as_deref().map(Message::decode) {
+            Some(Some(Message::Started(pid))) => return Ok(Some(Ok(pid))),
+            Some(Some(Message::Failed(failure))) => return Ok(Some(Err(failure.into_error()))),
+            Some(_) => {}
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Waits for the first word of the monitor that starts the container: the program's process id and
+/// the wire to its monitor.
+fn hear(container: &Container, socket: OwnedFd, wants: Wants) -> Result<(i32, OwnedFd)> {
+    if let Some(word) = first_word(&socket)? {
+        return Ok((word?, socket));
+    }
+    // It was killed in the middle. Where the program runs already, another monitor has it now;
+    // else what had been made is taken away.
+    let status = reconcile::repair(container)?;
+    if status.phase == Phase::Running
+        && let Some(next) = attach::connect(&container.run)?
+    {
+        // Should that one be gone as well, reading says so.
+        let _ = sys::socket::send(&next, &Message::Attach(wants).encode());
+        return Ok((status.pid, next));
+    }
+    Err(Error::new(format!(
+        "the monitor of container {} ended before the container ran",
+        container.name()
+    ))
+    .hint("it was killed, or ran out of memory; the kernel's log may say more"))
 }
 
 /// Refuses to start what runs already. Returns false when there is nothing to do. Call it with the

@@ -16,6 +16,7 @@
 //!       rootfs/            empty; where its root is mounted, in its own mount namespace
 //!       hostname hosts resolv.conf
 //!   <run>/<id>/attach      the monitor's socket
+//!   <run>/<id>/stdin stdout stderr   FIFOs: its streams, where it has no terminal
 //! ```
 //!
 //! A directory without `container.json` is one whose creation was cut off: the next command that
@@ -53,6 +54,17 @@ impl Store {
         Ok(Store {
             paths: Paths::new(root)?,
         })
+    }
+
+    /// The store that holds a container.
+    pub fn of(container: &Container) -> Store {
+        let above = |path: &Path| path.parent().unwrap_or(path).to_path_buf();
+        Store {
+            paths: Paths {
+                root: above(&above(&container.dir)),
+                run: above(&container.run),
+            },
+        }
     }
 
     /// Where things are.

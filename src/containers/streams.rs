@@ -10,12 +10,14 @@ use super::super::attach::{LARGEST, Message, Wants};
 use super::super::log::{Stream, Writer};
 use super::super::time::Time;
 use crate::error::{Context, Result};
-use crate::runtime::Launched;
+use crate::host::process;
+use crate::runtime::{Launched, Outer};
 use crate::sys::poll::{self, Interest, Ready};
 use crate::sys::process::Exit;
 use crate::sys::{self, Errno};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Bytes for stdin that may wait until the program reads.
@@ -90,6 +92,7 @@ pub struct Streams {
     pub log: Option<Writer>,
     /// Stdin closes when its first client leaves.
     pub once: bool,
+    names: PathBuf,
     input: Option<OwnedFd>,
     waiting: VecDeque<u8>,
     close_input: bool,
@@ -97,41 +100,30 @@ pub struct Streams {
     terminal: bool,
 }
 
-/// The container's ends: stdin, stdout, stderr.
-type Inner = (OwnedFd, OwnedFd, OwnedFd);
-
 impl Streams {
-    /// Pipes, or nothing yet for a terminal, which the container makes itself.
-    pub fn new(tty: bool, open_stdin: bool) -> Result<(Option<Inner>, Streams)> {
+    /// The outer ends of FIFOs; none yet for a terminal, which the container makes itself. `names`
+    /// is the directory where they have names.
+    pub fn new(outer: Outer, tty: bool, names: &Path) -> Streams {
         let mut streams = Streams {
             log: None,
             once: false,
+            names: names.to_path_buf(),
             input: None,
             waiting: VecDeque::new(),
             close_input: false,
             outputs: Vec::new(),
             terminal: tty,
         };
-        if tty {
-            return Ok((None, streams));
-        }
-        let what = "cannot make the container's pipes";
-        let stdin = if open_stdin {
-            let (inner, outer) = poll::pipe().context(what)?;
-            poll::set_nonblocking(&outer, true).context(what)?;
-            streams.input = Some(outer);
-            inner
-        } else {
-            sys::fs::open("/dev/null", libc::O_RDONLY, 0).context("cannot open /dev/null")?
-        };
-        let mut output = |stream| -> Result<OwnedFd> {
-            let (outer, inner) = poll::pipe().context(what)?;
-            poll::set_nonblocking(&outer, true).context(what)?;
-            streams.outputs.push((outer, stream));
-            Ok(inner)
-        };
-        let (stdout, stderr) = (output(Stream::Stdout)?, output(Stream::Stderr)?);
-        Ok((Some((stdin, stdout, stderr)), streams))
+        streams.set_fifos(outer);
+        streams
+    }
+
+    /// The outer ends of the container's FIFOs.
+    pub fn set_fifos(&mut self, outer: Outer) {
+        self.input = outer.stdin;
+        let stdout = outer.stdout.map(|fd| (fd, Stream::Stdout));
+        let stderr = outer.stderr.map(|fd| (fd, Stream::Stderr));
+        self.outputs = stdout.into_iter().chain(stderr).collect();
     }
 
     /// The outer end of the container's terminal is both directions.
@@ -145,14 +137,15 @@ impl Streams {
         Ok(())
     }
 
-    /// Passes bytes until the program has ended. `word` gets what clients say to the monitor.
+    /// Passes bytes until the program has ended: how it ended, or `None` when the kernel does not
+    /// tell, because this monitor is not its parent and took over from one that was. `word` gets what clients say to the monitor.
     pub fn serve(
         &mut self,
         launched: &Launched,
         listener: Option<&OwnedFd>,
         clients: &mut Vec<Client>,
         word: &mut dyn FnMut(&Message),
-    ) -> Exit {
+    ) -> Option<Exit> {
         loop {
             let wait = match &self.log {
                 Some(log) if log.has_pending() => LINE_WAIT_MS,
@@ -166,10 +159,10 @@ impl Streams {
             self.turn(None, listener, clients, word, 0);
             loop {
                 match sys::process::waitid_any() {
-                    Ok(Some((pid, exit))) if pid == launched.pid => return exit,
+                    Ok(Some((pid, exit))) if pid == launched.pid => return Some(exit),
                     Ok(Some(_)) => {}
                     Ok(None) => break, // stopped or traced: its end comes later
-                    Err(_) => return Exit::Status(255),
+                    Err(_) => return end_of_stranger(launched),
                 }
             }
         }
@@ -331,6 +324,11 @@ impl Streams {
         if broken || (self.close_input && self.waiting.is_empty()) {
             self.input = None;
             self.waiting.clear();
+            if self.close_input {
+                // Without a name, nobody who takes over opens it again: the end stays the end.
+                let name = self.names.join("stdin");
+                let _ = sys::fs::unlinkat(sys::fs::CWD, &name, 0); // may be gone; it is only a name
+            }
         }
     }
 
@@ -386,6 +384,26 @@ impl Streams {
             let _ = log.flush(Time::now()); // the container has ended; nobody is left to tell
         }
     }
+}
+
+/// How a process has ended that is not our child: its new parent reaps it, then the kernel tells
+/// whoever holds a pidfd (Linux 6.15). A parent that takes its time is not waited for where /proc
+/// tells of the zombie; there 0 may also mean that we may not know, unless we are root.
+fn end_of_stranger(launched: &Launched) -> Option<Exit> {
+    let root = nix::unistd::geteuid().is_root();
+    for _ in 0..2000 {
+        match sys::process::pidfd_exit(&launched.pidfd) {
+            Ok(None) => {}
+            told => return told.ok().flatten(),
+        }
+        // Not reaped at the moment of the call above, so the number was still its own.
+        let zombie = process::stat(launched.pid).filter(process::is_dead);
+        match zombie.and_then(|stat| stat.exit_code) {
+            Some(status) if root || status != 0 => return Some(Exit::of_wait(status)),
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    None
 }
 
 /// Waits until the clients have taken everything; one that takes nothing for a minute is left.

@@ -8,20 +8,75 @@
 //! Who runs here: init, before the mount is attached: what it covers can still be seen, and owners
 //! are those that the container knows.
 //!
-//! Interface: [`copy_up`]. Read next: [`crate::layers`].
+//! A volume is filled beside its place and put there by one rename(2): killed at any moment, it is
+//! empty still, and the next first start fills it.
+//!
+//! Interface: [`copy_up`], [`fill`]. Read next: [`crate::layers`].
 
 use super::mount::open_in_root;
 use crate::error::{Context, Result};
 use crate::layers::{apply, create};
-use crate::sys;
+use crate::sys::{self, Errno};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// So many files have a record of each call; the calls of more would crowd the rest out of it.
 const RECORDED: usize = 200;
+
+/// Fills the empty directory `source` of the host with the directory `place` of the root, wholly
+/// or not at all. Nothing to do when there is no such place, or when `source` has content. It has
+/// another inode afterwards. Errors: as [`copy_up`].
+pub fn fill(root: BorrowedFd<'_>, place: &Path, source: &Path) -> Result<()> {
+    let what = || format!("cannot fill {}", source.display());
+    let empty = || -> std::io::Result<bool> { Ok(std::fs::read_dir(source)?.next().is_none()) };
+    if !empty().with_context(what)? || open_in_root(root, place, libc::O_PATH).is_err() {
+        return Ok(());
+    }
+    // No place in a container has a name that ends in a single hyphen, see `containers/volumes.rs`.
+    let mut beside = source.as_os_str().to_owned();
+    beside.push("-filling-");
+    let beside = PathBuf::from(beside);
+    // Two containers may start at once: one fills, the other waits, for the kernel lets the lock of
+    // one that was killed go.
+    let _lock = loop {
+        match sys::fs::mkdirat(sys::fs::CWD, &beside, 0o755) {
+            Err(e) if e.errno != Errno::EEXIST => return Err(e).with_context(what),
+            _ => {}
+        }
+        let Ok(directory) = File::open(&beside) else {
+            continue; // the other has just put it in its place
+        };
+        directory.lock().with_context(what)?;
+        let inode = |m: std::fs::Metadata| m.ino();
+        let mine = directory.metadata().with_context(what)?.ino();
+        if std::fs::symlink_metadata(&beside).map(inode).ok() == Some(mine) {
+            break directory;
+        }
+    };
+    if !empty().with_context(what)? {
+        return std::fs::remove_dir_all(&beside).with_context(what);
+    }
+    // What a copy that was cut off has left.
+    for entry in std::fs::read_dir(&beside).with_context(what)?.flatten() {
+        match entry.file_type().is_ok_and(|t| t.is_dir()) {
+            true => std::fs::remove_dir_all(entry.path()),
+            false => std::fs::remove_file(entry.path()),
+        }
+        .with_context(what)?;
+    }
+    let directory = sys::fs::open(&beside, libc::O_RDONLY | libc::O_DIRECTORY, 0);
+    copy_up(root, place, directory.with_context(what)?.as_fd(), &[])?;
+    match sys::fs::renameat2(sys::fs::CWD, &beside, sys::fs::CWD, source, 0) {
+        // A mount point, which nothing replaces (EBUSY), or somebody was faster (ENOTEMPTY).
+        Err(e) if matches!(e.errno, Errno::EBUSY | Errno::ENOTEMPTY | Errno::EXDEV) => {
+            std::fs::remove_dir_all(&beside).with_context(what)
+        }
+        other => other.with_context(what),
+    }
+}
 
 /// Copies the directory `place` of the root into `mount`. Nothing to do when there is no such
 /// directory, or when the mount has content of its own. The mount's own mode and owner stay as the
@@ -88,4 +143,34 @@ fn count(directory: &Path) -> usize {
         }
     }
     number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fill_that_was_cut_off_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in [
+            "root/place/below",
+            "volume/_data",
+            "volume/_data-filling-/half",
+        ] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        std::fs::write(path("root/place/below/file"), "x").unwrap();
+        let root = File::open(path("root")).unwrap();
+        let go = || fill(root.as_fd(), Path::new("/place"), &path("volume/_data"));
+        go().unwrap();
+        assert!(path("volume/_data/below/file").exists());
+        assert!(!path("volume/_data/half").exists());
+        assert_eq!(std::fs::read_dir(path("volume")).unwrap().count(), 1);
+        // What has content is the user's.
+        std::fs::rename(path("volume/_data/below"), path("volume/_data/mine")).unwrap();
+        go().unwrap();
+        assert!(!path("volume/_data/below").exists());
+        assert_eq!(std::fs::read_dir(path("volume")).unwrap().count(), 1);
+    }
 }

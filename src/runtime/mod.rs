@@ -16,6 +16,7 @@ mod devices;
 pub mod events;
 mod exec;
 mod features;
+mod fifos;
 mod hooks;
 mod identity;
 mod listener;
@@ -42,6 +43,7 @@ pub mod update;
 
 pub use exec::{ExecRequest, exec, plan_exec};
 pub use features::features;
+pub use fifos::Outer;
 pub use plan::plan;
 pub use template::{rootless, template};
 
@@ -51,7 +53,7 @@ use crate::host::Host;
 use crate::journal::{self, Plan, Scene, Watch, execute};
 use crate::spec::runtime::Spec;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The annotation that asks for a small init as PID 1 (`docker run --init`), value `true`.
 pub const INIT_ANNOTATION: &str = "glassbox.init";
@@ -69,6 +71,13 @@ pub enum Stdio {
         stdout: OwnedFd,
         /// Standard error.
         stderr: OwnedFd,
+    },
+    /// FIFOs that are made for it; [`Launched::outer`] has the caller's ends.
+    Fifos {
+        /// The directory in which they are made.
+        dir: PathBuf,
+        /// It may read from its standard input; else that is /dev/null.
+        stdin: bool,
     },
     /// A new terminal; [`Launched::terminal`] is its outer end. `process.terminal` must be true.
     Terminal,
@@ -110,7 +119,7 @@ pub struct Wishes {
 #[derive(Debug, Clone)]
 pub struct Pause {
     /// Its state directory.
-    pub dir: std::path::PathBuf,
+    pub dir: PathBuf,
     /// What is written down there.
     pub record: store::Record,
 }
@@ -124,6 +133,8 @@ pub struct Launched {
     pub pidfd: OwnedFd,
     /// The outer end of its terminal, if it has one.
     pub terminal: Option<OwnedFd>,
+    /// The caller's ends of its FIFOs, where it has such ([`Stdio::Fifos`]).
+    pub outer: Outer,
 }
 
 /// Makes the container and starts its program; the program is running when this returns.
@@ -162,11 +173,13 @@ fn run(
         });
     }
     let terminal = scene.take_fd(terminal::MASTER);
+    let outer = Outer::take(&mut scene);
     let child = scene.child.take().context("the plan has no clone step")?;
     Ok(Launched {
         pid: child.pid,
         pidfd: child.pidfd,
         terminal,
+        outer,
     })
 }
 

@@ -10,7 +10,7 @@
 //! Interface: [`Mount`] (an action), [`target`]. Read next: `rootfs.rs`.
 
 use super::abroad;
-use super::copy_up::copy_up;
+use super::copy_up::{copy_up, fill};
 use super::options::MountOptions;
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
@@ -89,6 +89,9 @@ impl Action for Mount {
                 self.destination.display()
             )
         };
+        if self.options.copy_up && self.fills_a_directory() {
+            fill(scene.fd(ROOT)?, &self.destination, &self.source).with_context(what)?;
+        }
         let mount = match &self.tree {
             Some(name) => scene
                 .take_fd(name)
@@ -236,6 +239,11 @@ impl Mount {
     }
 
     /// The mount, attached to nothing yet.
+    /// Whether what is mounted is a directory of the host's that this process can replace.
+    fn fills_a_directory(&self) -> bool {
+        self.options.bind && self.options.namespace.is_none() && self.tree.is_none()
+    }
+
     fn detached(&self) -> Result<OwnedFd> {
         if self.options.bind {
             let flags = m::OPEN_TREE_CLONE

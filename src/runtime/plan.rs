@@ -28,6 +28,7 @@ mod filesystem;
 mod init;
 mod parent;
 
+use super::fifos::MakeFifos;
 use super::hooks::{Hooks, Moment};
 use super::listener::ConnectAgent;
 use super::operations::{WriteRecord, hooks_of};
@@ -36,7 +37,7 @@ use super::program::{ChangeDirectory, Execute, LookUp};
 use super::reaper::Reaper;
 use super::session::Sysctl;
 use super::terminal::Channel;
-use super::{INIT_ANNOTATION, Request, identity, privileges, resources, scheduling};
+use super::{INIT_ANNOTATION, Request, Stdio, identity, privileges, resources, scheduling};
 use crate::cgroups::{self, SetUp};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
@@ -240,6 +241,14 @@ impl<'a> Builder<'a> {
                 "terminal-channel",
                 "A socket will carry the container's terminal out to us.",
                 Channel,
+            );
+        } else if let Stdio::Fifos { dir, stdin } = &self.request.stdio {
+            let (dir, stdin) = (dir.clone(), *stdin);
+            self.parent(
+                Stage::Runtime,
+                "make-streams",
+                "FIFOs outlive their reader: the program goes on even when we are killed.",
+                MakeFifos { dir, stdin },
             );
         }
         let agent = privileges::agent(self.linux)?;

@@ -1,8 +1,9 @@
 //! Process calls: `execve`, `waitid`, pidfds, signals, `prctl`, resource limits.
 //!
-//! What it implements: execve(2), execveat(2), waitid(2), pidfd_open(2), pidfd_send_signal(2), prctl(2),
-//! prlimit(2), setsid(2), kill(2).
-//! Interface: [`execve`], [`execveat`], [`waitid`], [`pidfd_open`], [`pidfd_send_signal`], [`prctl`],
+//! What it implements: execve(2), execveat(2), waitid(2), pidfd_open(2), pidfd_send_signal(2),
+//! prctl(2), prlimit(2), setsid(2), kill(2), `linux/pidfd.h`.
+//! Interface: [`execve`], [`execveat`], [`waitid`], [`pidfd_open`], [`pidfd_exit`],
+//! [`pidfd_send_signal`], [`prctl`],
 //! [`setrlimit`], [`setsid`], [`run_program`], [`exit_now`].
 //! Read next: [`super::cred`].
 
@@ -26,6 +27,14 @@ impl Exit {
         match self {
             Exit::Status(n) => n,
             Exit::Signal(n, _) => 128 + n,
+        }
+    }
+    /// Out of the status that wait(2) gives: the program's in bits 8–15, or a signal in bits 0–6,
+    /// and in bit 7 whether it dumped core.
+    pub fn of_wait(status: i32) -> Exit {
+        match status & 0x7F {
+            0 => Exit::Status(status >> 8 & 0xFF),
+            signal => Exit::Signal(signal, status & 0x80 != 0),
         }
     }
 }
@@ -222,6 +231,51 @@ pub fn pidfd_open(pid: i32) -> SysResult<OwnedFd> {
             let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
             // SAFETY: a descriptor that the kernel has just made for us.
             Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+        },
+    )
+}
+
+/// `struct pidfd_info` of `linux/pidfd.h`, its first published size (64 bytes). The kernel fills in
+/// what `mask` asks for and says in `mask` what it has filled in.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    /// `PIDFD_INFO_*`
+    mask: u64,
+    cgroupid: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    /// Real, effective, saved and file system ids: user, group of each.
+    ids: [u32; 8],
+    /// As wait(2) gives it.
+    exit_code: i32,
+}
+
+/// `_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)`
+const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;
+/// `exit_code` is wanted, or there.
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// `int ioctl(int pidfd, PIDFD_GET_INFO, struct pidfd_info *)` with `PIDFD_INFO_EXIT`
+///
+/// How a process ended that is not a child of the caller, asked of a pidfd that was opened while it
+/// lived. `None` before its parent has reaped it. Errors: `EINVAL`, `ENOTTY` (Linux before 6.15
+/// and 6.13: it does not tell). See `linux/pidfd.h`, pidfd_open(2).
+pub fn pidfd_exit(pidfd: impl AsFd) -> SysResult<Option<Exit>> {
+    let raw = pidfd.as_fd().as_raw_fd();
+    reading(
+        "ioctl",
+        || format!("{raw}, PIDFD_GET_INFO, PIDFD_INFO_EXIT"),
+        || {
+            let mut info = PidfdInfo {
+                mask: PIDFD_INFO_EXIT,
+                ..PidfdInfo::default()
+            };
+            // SAFETY: `info` is live and has the size that is encoded in the request's number.
+            check(unsafe { libc::ioctl(raw, PIDFD_GET_INFO as _, &mut info) })?;
+            let there = info.mask & PIDFD_INFO_EXIT != 0;
+            Ok(there.then_some(Exit::of_wait(info.exit_code)))
         },
     )
 }

@@ -88,6 +88,7 @@ pub(super) fn run(args: RunArgs, common: &Common) -> Result<u8> {
             pid: created.container.record.pid,
             pidfd: created.pidfd,
             terminal: created.terminal,
+            outer: Default::default(),
         },
         tty,
     )?;

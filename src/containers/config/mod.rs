@@ -15,7 +15,7 @@ mod privileges;
 mod resources;
 pub mod users;
 
-pub use mounts::{Binding, volumes_are_filled};
+pub use mounts::{Binding, rejoin, volumes_are_filled};
 pub use privileges::parse_security_opts;
 
 use super::flags::set_env;

@@ -2,11 +2,13 @@
 //!
 //! What it implements: docker's default mounts; runtime-spec "Mounts" (applied in order, so a
 //! parent stands before what is mounted below it); overlayfs's options.
-//! Interface: [`all`], [`Binding`], [`volumes_are_filled`]. Read next: `resources.rs`.
+//! Interface: [`all`], [`Binding`], [`volumes_are_filled`], [`rejoin`]. Read next: `resources.rs`.
 
 use super::Input;
 use crate::error::{Error, Kind, Result};
 use crate::spec::runtime as oci;
+use crate::spec::runtime::NamespaceType;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A mount of the user's, its source resolved to a path on this host.
@@ -28,6 +30,8 @@ pub struct Binding {
 
 /// The runtime's option for a mount that begins with the image's content of its place.
 const COPY_UP: &str = "copyup";
+/// The runtime's option for a source in another mount namespace.
+const FOREIGN: &str = "mntns=";
 /// Size of /dev/shm when none is asked for.
 const SHM: i64 = 64 << 20;
 
@@ -96,7 +100,7 @@ pub fn all(input: &Input<'_>) -> Result<Vec<oci::Mount>> {
             ));
             if let Some(namespace) = input.joins.get("mnt") {
                 // The memory that processes of one IPC namespace share by name is shared as well.
-                let place = format!("mntns={}", namespace.display());
+                let place = format!("{FOREIGN}{}", namespace.display());
                 let options = ["rbind", "nosuid", "noexec", "nodev", place.as_str()];
                 list.push(mount("/dev/shm", "bind", "/dev/shm", &options));
             } else if mode != "none" {
@@ -131,6 +135,33 @@ pub fn volumes_are_filled(spec: &mut oci::Spec) {
     for mount in &mut spec.mounts {
         mount.options.retain(|option| option != COPY_UP);
     }
+}
+
+/// For a start after the first: the namespaces that are shared with other containers, as files of
+/// those containers' first processes of now. True when something has changed.
+pub fn rejoin(spec: &mut oci::Spec, joins: &BTreeMap<&'static str, PathBuf>) -> bool {
+    let mut changed = false;
+    for namespace in spec.linux.iter_mut().flat_map(|l| &mut l.namespaces) {
+        let name = match namespace.typ {
+            NamespaceType::Network => "net",
+            NamespaceType::Pid => "pid",
+            NamespaceType::Ipc => "ipc",
+            NamespaceType::User => "user",
+            _ => continue,
+        };
+        if let Some(path) = joins.get(name).filter(|_| namespace.path.is_some()) {
+            changed |= namespace.path.replace(path.clone()).as_ref() != Some(path);
+        }
+    }
+    let options = spec.mounts.iter_mut().flat_map(|m| &mut m.options);
+    for option in options.filter(|o| o.starts_with(FOREIGN)) {
+        if let Some(path) = joins.get("mnt") {
+            let now = format!("{FOREIGN}{}", path.display());
+            changed |= *option != now;
+            *option = now;
+        }
+    }
+    changed
 }
 
 /// Shared or slave binds need a root that lets such events in.
@@ -239,5 +270,43 @@ fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> oci::M
         source: Some(source.into()),
         options: options.iter().map(|o| o.to_string()).collect(),
         ..oci::Mount::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_namespaces_are_those_of_now() {
+        let namespace = |typ, path: Option<&str>| oci::Namespace {
+            typ,
+            path: path.map(Into::into),
+            ..oci::Namespace::default()
+        };
+        let mut spec = oci::Spec {
+            mounts: vec![mount(
+                "/dev/shm",
+                "bind",
+                "/dev/shm",
+                &["mntns=/proc/1/ns/mnt"],
+            )],
+            linux: Some(oci::Linux {
+                namespaces: vec![
+                    namespace(NamespaceType::Ipc, Some("/proc/1/ns/ipc")),
+                    namespace(NamespaceType::Network, None),
+                ],
+                ..oci::Linux::default()
+            }),
+            ..oci::Spec::default()
+        };
+        let joins = ["ipc", "mnt", "net"].map(|n| (n, PathBuf::from(format!("/proc/2/ns/{n}"))));
+        let joins = BTreeMap::from(joins);
+        assert!(rejoin(&mut spec, &joins));
+        assert!(!rejoin(&mut spec, &joins), "nothing is left to change");
+        assert_eq!(spec.mounts[0].options, ["mntns=/proc/2/ns/mnt"]);
+        let namespaces = spec.linux.unwrap().namespaces;
+        assert_eq!(namespaces[0].path, Some("/proc/2/ns/ipc".into()));
+        assert_eq!(namespaces[1].path, None, "its own");
     }
 }

@@ -323,7 +323,7 @@ impl Builder<'_> {
                     owner: self.process.user.uid,
                 },
             );
-        } else if matches!(self.request.stdio, Stdio::Fds { .. }) {
+        } else if matches!(self.request.stdio, Stdio::Fds { .. } | Stdio::Fifos { .. }) {
             self.init(
                 Stage::Runtime,
                 "streams",
