@@ -502,8 +502,7 @@ fn no_release_agent_is_set_from_a_user_namespace() {
 fn the_session_keyring_is_the_containers() {
     needs!("root");
     let victim = Victim::new("keyring");
-    let keys = "awk '/_ses|keyring/ {print $NF, $(NF-1)}' /proc/keys; grep -c . /proc/keys";
-    let bundle = Bundle::new("keyring", &format!("{keys}; sleep 20"));
+    let bundle = Bundle::new("keyring", "sleep 20");
     let at = written(&bundle);
     assert!(
         victim

@@ -2,8 +2,8 @@
 //!
 //! Read next: [`crate::containers::client`].
 
-use crate::containers::attach::{self, Message, Wants};
-use crate::containers::{Container, client, reconcile, store::Store};
+use crate::containers::attach::{Message, Wants};
+use crate::containers::{Container, client, lifecycle, reconcile, store::Store};
 use crate::error::{Context, Result};
 use crate::sys;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ pub fn to(container: &Container, input: bool, proxy: bool, keys: Vec<u8>) -> Res
     container
         .must_run(&status)
         .context("you cannot attach to a stopped container, start it first")?;
-    let socket = attach::connect(&container.run)?
+    let socket = lifecycle::reach(container)?
         .with_context(|| format!("the monitor of container {} does not answer", container.name()))?;
     let wants = Wants { output: true, input };
     sys::socket::send(&socket, &Message::Attach(wants).encode()).context("the monitor is gone")?;

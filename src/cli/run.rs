@@ -4,9 +4,9 @@
 
 use super::container_flags::ContainerFlags;
 use super::explain_flag::ExplainFlag;
-use crate::containers::attach::{self, Message, Wants};
+use crate::containers::attach::{Message, Wants};
 use crate::containers::client::{self, Attached};
-use crate::containers::{create, prepare, reconcile, remove, start, store::Store};
+use crate::containers::{create, lifecycle, prepare, reconcile, remove, start, store::Store};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Options, Plan};
@@ -115,9 +115,9 @@ pub fn follow(
             Attached::Detached | Attached::OutputClosed => return Ok(0),
             Attached::MonitorGone => {}
         }
-        let status = reconcile::status(container)?;
-        let next = if status.phase.is_live() { attach::connect(&container.run)? } else { None };
-        let Some(next) = next else {
+        // A dying process closes its socket before its lock, so this may take more than one look.
+        let Some(next) = lifecycle::reach(container)? else {
+            let status = reconcile::status(container)?;
             return Err(Error::new(format!("the monitor of container {} was killed", container.name()))
                 .caused_by(Error::new(status.error)));
         };

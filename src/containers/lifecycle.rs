@@ -118,7 +118,7 @@ pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) ->
 
 /// The wire to its monitor, or to the one that takes over from it. `None` when it has ended.
 /// Errors: nobody answers.
-fn reach(container: &Container) -> Result<Option<OwnedFd>> {
+pub fn reach(container: &Container) -> Result<Option<OwnedFd>> {
     for _ in 0..200 {
         if let Some(socket) = attach::connect(&container.run)? {
             return Ok(Some(socket));

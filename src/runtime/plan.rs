@@ -394,8 +394,11 @@ impl<'a> Builder<'a> {
         self.init(Stage::Runtime, "cwd", "Where the program starts.", cwd);
         if self.request.wishes.pause.is_some() {
             let (args, env) = (p.args.clone(), p.env.clone());
-            let why = "A program that is not there is told now, not when it shall start.";
-            self.init(Stage::Runtime, "look-up", why, LookUp { args, env });
+            // Without a process the container can be created, and only that.
+            if !args.is_empty() {
+                let why = "A program that is not there is told now, not when it shall start.";
+                self.init(Stage::Runtime, "look-up", why, LookUp { args, env });
+            }
             self.init(
                 Stage::Runtime,
                 "await-start",

@@ -401,21 +401,20 @@ pub struct NewKeyring {
     pub name: String,
 }
 
+impl NewKeyring {
+    /// Its possessor may do all; its user see, read and search it: so `exec` finds it by name.
+    const PERMISSIONS: u32 = 0x3f0b_0000;
+}
+
 impl Action for NewKeyring {
     fn calls(&self) -> Vec<Planned> {
-        vec![Planned::new(
-            "keyctl",
-            format!(
-                "KEYCTL_JOIN_SESSION_KEYRING, {:?}; KEYCTL_SETPERM",
-                self.name
-            ),
-        )]
+        let join = format!("KEYCTL_JOIN_SESSION_KEYRING, {:?}", self.name);
+        let permit = format!("KEYCTL_SETPERM, the keyring, {:#x}", Self::PERMISSIONS);
+        vec![Planned::new("keyctl", join), Planned::new("keyctl", permit)]
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
-        // Its possessor may do all; its user see, read and search it: so `exec` finds it by name.
-        const PERMISSIONS: u32 = 0x3f0b_0000;
         let joined = cred::join_session_keyring(&self.name);
-        match joined.and_then(|key| cred::set_key_permissions(key, PERMISSIONS)) {
+        match joined.and_then(|key| cred::set_key_permissions(key, Self::PERMISSIONS)) {
             Ok(()) => Ok(()),
             // A kernel without keyrings has no keys to protect.
             Err(e) if e.errno == Errno::ENOSYS => Ok(()),
