@@ -174,8 +174,7 @@ impl Attempt {
                     "process {pid}: it has no namespace of its own, so it was not ended"
                 ));
             } else {
-                end_all(&own)?;
-                for pid in members(&own) {
+                for pid in end_all(&own)? {
                     left.push(format!(
                         "process {pid}: it is still in a namespace of the lab's"
                     ));
@@ -244,14 +243,18 @@ fn members(namespaces: &[String]) -> Vec<i32> {
         .collect()
 }
 
-/// SIGKILL to all members, through descriptors, until there are none or five seconds are over.
-fn end_all(namespaces: &[String]) -> Result<()> {
+/// SIGKILL to all members, through descriptors, until none is seen twice in a row (one may be about
+/// to enter, split off by another that has just been killed) or five seconds are over: those that
+/// are left.
+fn end_all(namespaces: &[String]) -> Result<Vec<i32>> {
     let deadline = Instant::now() + Duration::from_secs(5);
+    let mut none_before = false;
     loop {
         let members = members(namespaces);
-        if members.is_empty() || Instant::now() > deadline {
-            return Ok(());
+        if members.is_empty() && none_before || Instant::now() > deadline {
+            return Ok(members);
         }
+        none_before = members.is_empty();
         for pid in members {
             let Ok(pidfd) = sys::process::pidfd_open(pid) else {
                 continue; // it has ended meanwhile
