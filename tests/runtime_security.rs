@@ -237,8 +237,8 @@ fn no_working_directory_is_the_hosts() {
     }
     // A link of the image's own is no magic link, and stays inside.
     let mut bundle = Bundle::new("cwd-link", "pwd");
-    symlink("/tmp", bundle.root.join("rootfs/work")).expect("a link");
-    bundle.process()["cwd"] = json!("/work/new");
+    symlink("/tmp", bundle.root.join("rootfs/made")).expect("a link");
+    bundle.process()["cwd"] = json!("/made/new");
     assert_eq!(bundle.ok(), "/tmp/new");
 }
 
