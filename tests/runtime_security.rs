@@ -165,7 +165,8 @@ fn the_runtimes_own_file_is_not_written_through_proc_self_exe() {
 fn nor_through_a_process_that_joins() {
     needs!("root");
     let victim = Victim::new("join-exe");
-    let bundle = Bundle::new("join-exe", OVERWRITE);
+    // It outlives its attempts, however slow this machine is.
+    let bundle = Bundle::new("join-exe", &format!("{OVERWRITE}; sleep 300"));
     let at = written(&bundle);
     let created = victim.runtime(&["create", "--bundle", &at, "box"]);
     assert!(created.status.success(), "{}", text(&created));
@@ -226,7 +227,7 @@ fn no_working_directory_is_the_hosts() {
             assert!(!outside.join("made").exists());
         }
     }
-    let mut bundle = Bundle::new("cwd-exec", "sleep 20");
+    let mut bundle = Bundle::new("cwd-exec", "sleep 300");
     for n in 3..10 {
         let process = json!({"cwd": format!("/proc/self/fd/{n}"), "args": ["pwd"],
             "user": {"uid": 0, "gid": 0}});
@@ -440,7 +441,7 @@ fn places_in_a_volume_that_somebody_exchanges() {
 fn nothing_is_inheritable() {
     needs!("root");
     let victim = Victim::new("inheritable");
-    let bundle = Bundle::new("inheritable", "grep CapInh /proc/self/status; sleep 20");
+    let bundle = Bundle::new("inheritable", "grep CapInh /proc/self/status; sleep 300");
     let at = written(&bundle);
     let log = bundle.root.join("log");
     let script = format!(
@@ -502,7 +503,7 @@ fn no_release_agent_is_set_from_a_user_namespace() {
 fn the_session_keyring_is_the_containers() {
     needs!("root");
     let victim = Victim::new("keyring");
-    let bundle = Bundle::new("keyring", "sleep 20");
+    let bundle = Bundle::new("keyring", "sleep 300");
     let at = written(&bundle);
     assert!(
         victim

@@ -40,6 +40,8 @@ pub(super) fn call_text(made: &Made) -> String {
             Some(place) => format!("→ {place}"),
             None => String::new(),
         },
+        // A descriptor's number says nothing.
+        ("fchdir", None) => String::new(),
         _ => args.replace("CLONE_NEW", "NEW"),
     };
     match (&made.errno, made.returned) {

@@ -49,7 +49,7 @@ impl Builder<'_> {
         self.init(
             Stage::Runtime,
             "not-dumpable",
-            "Until it is the program, init must not be opened or traced by the container's processes.",
+            "The container's processes cannot open or trace init.",
             NotDumpable,
         );
         for typ in [
