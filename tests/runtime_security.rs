@@ -101,13 +101,13 @@ fn text(out: &Output) -> String {
 }
 
 /// Tries to write, for some seconds, to the program of every process that it sees and that is not
-/// its own.
+/// its own. A redirection of exec that fails would end the shell, so a subshell tries first.
 const OVERWRITE: &str = r#"
     for i in $(seq 1 40); do
         for p in /proc/[0-9]*; do
             [ "$(readlink $p/exe 2>/dev/null)" = "$(readlink /proc/self/exe)" ] && continue
             case "$(readlink $p/exe 2>/dev/null)" in *victim*) echo seen; esac
-            if exec 9<$p/exe; then
+            if (exec 9<$p/exe) && exec 9<$p/exe; then
                 case "$(readlink /proc/self/fd/9)" in *victim*) echo open;
                     (sleep 1; for n in 1 2 3 4 5 6; do echo '#!/bin/evil' >/proc/self/fd/9 && echo written; sleep 0.3; done) & esac
                 exec 9<&-
