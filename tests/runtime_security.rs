@@ -165,8 +165,8 @@ fn the_runtimes_own_file_is_not_written_through_proc_self_exe() {
 fn nor_through_a_process_that_joins() {
     needs!("root");
     let victim = Victim::new("join-exe");
-    // It outlives its attempts, however slow this machine is.
-    let bundle = Bundle::new("join-exe", &format!("{OVERWRITE}; sleep 300"));
+    // Again and again, however slow this machine is.
+    let bundle = Bundle::new("join-exe", &format!("while :; do ({OVERWRITE}); done"));
     let at = written(&bundle);
     let created = victim.runtime(&["create", "--bundle", &at, "box"]);
     assert!(created.status.success(), "{}", text(&created));
