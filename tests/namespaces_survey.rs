@@ -75,14 +75,35 @@ fn a_process_is_found_in_all_of_its_namespaces() {
     run(["ns", "ls", "--type", "mounts"]).exits(125);
 }
 
+/// What lsns prints. It gives up, with nothing printed, where a process of another
+/// test ends under it; then it is asked again.
+fn lsns() -> Value {
+    let mut said = String::new();
+    for _ in 0..20 {
+        let lsns = Command::new("lsns")
+            .args(["--json", "-o", "NS,TYPE,NPROCS"])
+            .output()
+            .expect("lsns runs");
+        match serde_json::from_slice(&lsns.stdout) {
+            Ok(json) => return json,
+            Err(error) => {
+                said = format!(
+                    "{error}; {}; {}",
+                    lsns.status,
+                    String::from_utf8_lossy(&lsns.stderr)
+                );
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("lsns printed no JSON in 20 calls; the last: {said}");
+}
+
 #[test]
 fn lsns_sees_the_same_and_not_more() {
     needs!("root", "lsns");
     let held = Held::new(&["--all"]);
-    let lsns = Command::new("lsns")
-        .args(["--json", "-o", "NS,TYPE,NPROCS"])
-        .output();
-    let lsns: Value = serde_json::from_slice(&lsns.expect("lsns runs").stdout).expect("JSON");
+    let lsns = lsns();
     let mut compared = 0;
     for row in lsns["namespaces"].as_array().expect("an array") {
         let number = |v: &Value| {
