@@ -31,8 +31,9 @@ pub mod security;
 pub mod images;
 pub mod runtime;
 
-// Row 4: the read side.
+// Row 4: registries (from images), and the read side.
 pub mod inspect;
+pub mod registry;
 
 // Row 5: the engine.
 pub mod containers;
