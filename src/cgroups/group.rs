@@ -144,33 +144,42 @@ impl Group {
     pub fn locate(layout: &CgroupLayout, path: &CgroupPath) -> Result<Group> {
         let group = Self::build(layout, |h| {
             let dir = h.dir(path.as_str())?;
-            let mut missing = steps_from(&h.mount, &dir);
-            missing.retain(|d| !d.exists());
-            let nearest = match missing.first() {
-                Some(first) => first.parent().unwrap_or(&h.mount),
-                None => &dir,
+            let look = || {
+                let mut missing = steps_from(&h.mount, &dir);
+                missing.retain(|d| !d.exists());
+                let nearest = match missing.first() {
+                    Some(first) => first.parent().unwrap_or(&h.mount).to_path_buf(),
+                    None => dir.clone(),
+                };
+                let denied = denial(h, &nearest);
+                // What an existing group has, or what the nearest existing ancestor can pass on.
+                let (available, withheld) = match h.v2 {
+                    false => (h.controllers.clone(), None),
+                    true => {
+                        let from = match missing.first() {
+                            Some(_) => &nearest,
+                            None if dir == h.mount => &h.mount,
+                            None => dir.parent().unwrap_or(&h.mount),
+                        };
+                        delegated(h, from, &dir)
+                    }
+                };
+                let gone = !nearest.exists();
+                ((missing, available, withheld, denied), gone)
             };
-            let denied = denial(h, nearest);
-            // What an existing group has, or what the nearest existing ancestor can pass on.
-            let (available, withheld) = match h.v2 {
-                false => (h.controllers.clone(), None),
-                true => {
-                    let from = match missing.first() {
-                        Some(_) => nearest,
-                        None if dir == h.mount => &h.mount,
-                        None => dir.parent().unwrap_or(&h.mount),
-                    };
-                    delegated(h, from, &dir)
+            // Another container's end may remove the empty group above between two of these looks.
+            // What is not there cannot be written to, and a tree that cannot be written to would be
+            // left out, with its limits: so what has gone is looked at again.
+            let mut seen = look();
+            for _ in 0..8 {
+                if !seen.1 {
+                    break;
                 }
-            };
-            Some((
-                path.as_str().to_string(),
-                dir.clone(),
-                missing,
-                available,
-                withheld,
-                denied,
-            ))
+                seen = look();
+            }
+            let (missing, available, withheld, denied) = seen.0;
+            let path = path.as_str().to_string();
+            Some((path, dir, missing, available, withheld, denied))
         });
         if group.dirs.is_empty() {
             return Err(not_mounted(layout));
