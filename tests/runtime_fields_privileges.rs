@@ -201,12 +201,17 @@ struct Agent(Child, BufReader<std::process::ChildStdout>);
 
 impl Agent {
     fn new(socket: &Path, message: &Path) -> Agent {
+        Agent::of(socket, message, "1")
+    }
+    /// For as many processes.
+    fn of(socket: &Path, message: &Path, connections: &str) -> Agent {
         let program = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/fixtures/seccomp-agent.py"
         );
         let mut child = Command::new("python3")
             .args([Path::new(program), socket, message])
+            .arg(connections)
             .stdout(Stdio::piped())
             .spawn()
             .expect("python3");
@@ -295,6 +300,73 @@ fn an_agent_decides_about_calls() {
         if calls.contains(&"execve") {
             assert!(decided.contains(&format!("execve {pid}")), "{decided:?}");
         }
+    }
+}
+
+/// A process that joins has the container's filter, so the same agent decides about it: it is told
+/// the process that has joined, and the container that it belongs to.
+#[test]
+fn an_agent_decides_about_the_calls_of_exec() {
+    needs!("root", "python3");
+    for (user_namespace, no_new_privs) in [(false, false), (false, true), (true, true)] {
+        let mut bundle = with_agent("agent-exec", &["mkdir", "mkdirat", "sendmsg", "read"]);
+        bundle.process()["args"] = json!(["sleep", "300"]);
+        if user_namespace {
+            bundle.user_namespace();
+        }
+        bundle.process()["noNewPrivileges"] = json!(no_new_privs);
+        let message = bundle.root.join("message");
+        let agent = Agent::of(&bundle.root.join("agent"), &message, "2");
+        drop(bundle.command());
+        let id = bundle.root.tag();
+        let out = bundle.root.join("out");
+        let runtime = |args: &[&str]| {
+            // A file and no pipe: the container keeps it open.
+            let file = std::fs::File::create(&out).expect("a file");
+            let status = Command::new("timeout")
+                .args(["-s", "KILL", "30"])
+                .arg(common::binary())
+                .args(["runtime", "--root"])
+                .arg(bundle.root.join("state"))
+                .args(args)
+                .stdin(Stdio::null())
+                .stdout(file.try_clone().expect("a copy"))
+                .stderr(file)
+                .status();
+            let said = std::fs::read_to_string(&out).expect("it");
+            (status.expect("it starts").success(), said)
+        };
+        let at = bundle.root.path().to_str().expect("UTF-8");
+        let created = runtime(&["create", "--bundle", at, &id]);
+        let started = runtime(&["start", &id]);
+        let exec = runtime(&["exec", &id, "sh", "-c", "mkdir /tmp/b 2>&1; ls /tmp"]);
+        runtime(&["delete", "--force", &id]);
+        assert!(created.0 && started.0, "{created:?} {started:?}");
+        let (ended_well, said) = exec;
+        assert!(ended_well, "{said}");
+        assert!(
+            said.contains("Disk quota exceeded") && !said.ends_with("b\n"),
+            "{said}"
+        );
+        let decided = agent.end();
+        assert!(decided.iter().any(|l| l.starts_with("mkdir")));
+        let state = |path| -> Value {
+            serde_json::from_slice(&std::fs::read(path).expect("a state")).expect("JSON")
+        };
+        let (init, exec) = (state(message), state(bundle.root.join("message.2")));
+        assert_eq!(exec["fds"], json!(["seccompFd"]));
+        assert_eq!(exec["metadata"], "for the agent");
+        assert_eq!(exec["state"]["id"], json!(id));
+        assert_eq!(exec["state"]["status"], "running");
+        assert_eq!(exec["state"]["bundle"], json!(bundle.root.path()));
+        assert_eq!(exec["state"]["annotations"]["org.example.note"], "kept");
+        assert_eq!(exec["state"]["pid"], init["pid"], "the container's");
+        let pid = exec["pid"].as_i64().expect("its own");
+        assert_ne!(exec["pid"], init["pid"]);
+        assert!(
+            decided.iter().any(|l| l.ends_with(&format!(" {pid}"))),
+            "{decided:?}"
+        );
     }
 }
 

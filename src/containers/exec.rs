@@ -65,6 +65,7 @@ pub fn exec(store: &Store, container: &Container, wish: &Wish) -> Result<Finishe
     let (stdio, ours) = streams(wish)?;
     let request = ExecRequest {
         id: container.id(),
+        bundle: &container.dir,
         init: status.pid,
         spec: &spec,
         process: &process,

@@ -8,11 +8,13 @@
 //! Interface: [`ExecRequest`], [`exec()`], [`plan_exec`]. Read next: `program.rs`.
 
 use super::identity::BecomeRoot;
+use super::listener::{ConnectAgent, SendState};
 use super::plan::flag_of;
 use super::program::{ChangeDirectory, Execute};
 use super::rootfs::OpenRoot;
 use super::scheduling::{self, RestoreAffinity, SetAffinity};
 use super::session::{Dumpable, NewSession, NotDumpable};
+use super::store::state_of;
 use super::terminal::{Channel, OpenTerminal, ReceiveTerminal, Streams};
 use super::{Launched, Stdio, group_of, privileges, put_streams, run};
 use crate::cgroups::{
@@ -24,15 +26,17 @@ use crate::host::Host;
 use crate::journal::{self, Action, Actor, Plan, Planned, Scene, Stage, Step, Watch};
 use crate::namespaces::actions::{Clone, Join, SetNs};
 use crate::security::actions::NewKeyring;
-use crate::spec::runtime::{NamespaceType, Process, Spec};
+use crate::spec::runtime::{NamespaceType, Process, Spec, State, Status};
 use crate::sys;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A program to run in a container that runs.
 #[derive(Debug)]
 pub struct ExecRequest<'a> {
     /// The container's id: names its keyring.
     pub id: &'a str,
+    /// Its bundle, which the agent of a seccomp filter is told.
+    pub bundle: &'a Path,
     /// The process id of the container's init.
     pub init: i32,
     /// The container's config.json.
@@ -78,6 +82,16 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         "A descriptor of the container's init: whatever happens to its number, this stays it.",
         OpenInit { pid: request.init },
     ));
+    let agent = privileges::agent(linux)?;
+    let notifies = agent.is_some();
+    if let Some(path) = agent {
+        plan.push(Step::parent(
+            runtime,
+            "seccomp-agent",
+            "The agent that decides about some of its calls is on this side of the walls.",
+            ConnectAgent { path },
+        ));
+    }
     if process.terminal {
         plan.push(Step::parent(
             runtime,
@@ -149,6 +163,19 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             into_cgroup: into.is_some().then_some("cgroup"),
         },
     ));
+    if notifies {
+        let state = State {
+            status: Status::Running,
+            pid: request.init,
+            ..state_of(spec, request.id, request.bundle)
+        };
+        plan.push(Step::parent(
+            runtime,
+            "seccomp-state",
+            "The agent shall know whose calls it decides about: the process has an id now.",
+            SendState::new(linux, state),
+        ));
+    }
     // In the container's user namespace its root has power over us too: there we stay as we are.
     if !has(NamespaceType::User) {
         plan.push(Step::parent(

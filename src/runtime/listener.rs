@@ -26,7 +26,7 @@
 use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::security::seccomp::LoadSeccomp;
-use crate::spec::runtime::ContainerProcessState;
+use crate::spec::runtime::{ContainerProcessState, Linux, OCI_VERSION, State};
 use crate::sys::namespace::Cloned;
 use crate::sys::{self, record};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -70,8 +70,24 @@ impl Action for ConnectAgent {
 /// Parent: tells init what to tell the agent, now that it has an id on the host.
 #[derive(Debug)]
 pub struct SendState {
-    /// Everything but the ids.
-    pub state: ContainerProcessState,
+    state: ContainerProcessState,
+}
+
+impl SendState {
+    /// For a filter of `linux`; `container` is the container's state, whose `pid` is 0 where its
+    /// first process is the one that is being made.
+    pub fn new(linux: &Linux, container: State) -> SendState {
+        let seccomp = linux.seccomp.as_ref();
+        SendState {
+            state: ContainerProcessState {
+                oci_version: OCI_VERSION.into(),
+                fds: vec!["seccompFd".into()],
+                metadata: seccomp.and_then(|s| s.listener_metadata.clone()),
+                state: container,
+                ..ContainerProcessState::default()
+            },
+        }
+    }
 }
 
 impl Action for SendState {
@@ -81,7 +97,9 @@ impl Action for SendState {
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         let mut state = self.state.clone();
         state.pid = scene.child_pid()?;
-        state.state.pid = state.pid;
+        if state.state.pid == 0 {
+            state.state.pid = state.pid;
+        }
         let json = serde_json::to_vec(&state).context("cannot write the container's state")?;
         sys::socket::send(scene.fd(OUTER)?, &json).context("init is gone")?;
         for end in [AGENT, OUTER, INNER] {

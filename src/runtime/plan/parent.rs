@@ -15,10 +15,9 @@ use crate::namespaces::actions::HoldIdMap;
 use crate::runtime::listener::SendState;
 use crate::runtime::netdevice::MoveNetDevice;
 use crate::runtime::options::MountOptions;
+use crate::runtime::store::state_of;
 use crate::runtime::tree::{CopyTree, OpenUserNamespace};
-use crate::spec::runtime::{
-    ContainerProcessState, Mount, NamespaceType, OCI_VERSION, State, Status,
-};
+use crate::spec::runtime::{Mount, NamespaceType};
 use std::path::Path;
 
 impl Builder<'_> {
@@ -168,26 +167,12 @@ impl Builder<'_> {
         if !wanted {
             return;
         }
-        let seccomp = self.linux.seccomp.as_ref();
-        let state = ContainerProcessState {
-            oci_version: OCI_VERSION.into(),
-            fds: vec!["seccompFd".into()],
-            metadata: seccomp.and_then(|s| s.listener_metadata.clone()),
-            state: State {
-                oci_version: OCI_VERSION.into(),
-                id: self.request.id.into(),
-                status: Status::Creating,
-                bundle: self.request.bundle.into(),
-                annotations: self.spec.annotations.clone(),
-                ..State::default()
-            },
-            ..ContainerProcessState::default()
-        };
+        let state = state_of(self.spec, self.request.id, self.request.bundle);
         self.parent(
             Stage::Runtime,
             "seccomp-state",
             "The agent shall know whose calls it decides about: the process has an id now.",
-            SendState { state },
+            SendState::new(self.linux, state),
         );
     }
 }
