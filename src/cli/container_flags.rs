@@ -75,6 +75,12 @@ pub struct ContainerFlags {
     /// Mount something: type=bind|volume|tmpfs,source=…,target=…[,readonly]
     #[arg(long, value_name = "KEY=VALUE,…", help_heading = "Files")]
     pub mount: Vec<String>,
+    /// Mount what another container has mounted
+    #[arg(long, value_name = "CONTAINER[:ro]", help_heading = "Files")]
+    pub volumes_from: Vec<String>,
+    /// Driver of volumes that are made: local
+    #[arg(long, value_name = "DRIVER", help_heading = "Files")]
+    pub volume_driver: Option<String>,
     /// Mount a tmpfs
     #[arg(long, value_name = "TARGET[:OPTIONS]", help_heading = "Files")]
     pub tmpfs: Vec<String>,
@@ -287,6 +293,13 @@ impl ContainerFlags {
         for bind in &self.volume {
             flags::bind(bind)?;
         }
+        for other in &self.volumes_from {
+            flags::volumes_from(other)?;
+        }
+        if let Some(driver) = self.volume_driver.as_deref().filter(|d| *d != "local") {
+            return Err(usage(format!("volume plugin {driver} not found"))
+                .hint("the driver local is the only one"));
+        }
         let log = LogConfig {
             typ: match self.log_driver.as_deref() {
                 None => "json-file".into(),
@@ -303,6 +316,7 @@ impl ContainerFlags {
         let host_config = HostConfig {
             binds: self.volume.clone(),
             mounts: all(&self.mount, flags::mount)?,
+            volumes_from: self.volumes_from.clone(),
             tmpfs: self.tmpfs()?,
             network_mode: self.network.clone().unwrap_or_else(|| "default".into()),
             ipc_mode: self.ipc.clone().unwrap_or_else(|| "private".into()),
@@ -347,6 +361,7 @@ impl ContainerFlags {
                 .as_ref()
                 .map(|p| p.display().to_string())
                 .unwrap_or_default(),
+            ..HostConfig::default()
         };
         let config = Config {
             hostname: text(&self.hostname),
@@ -366,6 +381,7 @@ impl ContainerFlags {
             labels: self.labels()?,
             stop_signal: text(&self.stop_signal),
             stop_timeout: self.stop_timeout,
+            ..Config::default()
         };
         Ok(Wish {
             name: self.name.clone(),

@@ -33,9 +33,9 @@ pub fn run(args: Args) -> Result<u8> {
         prepared.plan.warnings.iter().for_each(ui::warn);
     }
     start::begin_recording("create", false)?;
-    create::create(&store, &container, &mut (), &super::run::options(false))?;
+    let made = create::create(&store, &container, &mut (), &super::run::options(false))?;
     if let Err(error) = flags.write_cidfile(container.id()) {
-        return Err(match super::run::discard(&container) {
+        return Err(match super::run::discard(&container, &made) {
             Ok(()) => error,
             Err(more) => error.hint(format!("and the container could not be removed: {more:#}")),
         });

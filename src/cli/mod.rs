@@ -62,6 +62,7 @@ commands! {
         cgroup "cgroup",
         layer "layer",
         image "image",
+        volume "volume",
         runtime "runtime",
     ;
     "Seeing it":

@@ -172,11 +172,13 @@ fn json(container: &Container, status: &Status, whole: bool) -> serde_json::Valu
     let record = &container.record;
     let labels: Vec<String> = record.config.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let mounts: Vec<String> = record
-        .host_config
-        .binds
+        .mount_points
         .iter()
-        .map(|b| b.split(':').next().unwrap_or("").to_string())
-        .chain(record.host_config.mounts.iter().map(|m| m.source.clone()))
+        .map(|p| match (p.typ.as_str(), whole) {
+            ("volume", false) if p.name.len() == 64 => format!("{}…", &p.name[..14]),
+            ("volume", _) => p.name.clone(),
+            _ => p.source.clone(),
+        })
         .collect();
     serde_json::json!({
         "Command": command(&record.config.args(), whole),
@@ -184,7 +186,7 @@ fn json(container: &Container, status: &Status, whole: bool) -> serde_json::Valu
         "ID": id(container, whole),
         "Image": record.config.image,
         "Labels": labels.join(","),
-        "LocalVolumes": mounts.iter().filter(|m| !m.starts_with('/')).count().to_string(),
+        "LocalVolumes": record.mount_points.iter().filter(|p| p.typ == "volume").count().to_string(),
         "Mounts": mounts.join(","),
         "Names": record.name,
         "Networks": record.host_config.network_mode,
@@ -214,9 +216,8 @@ fn fits(container: &Container, status: &Status, filters: &[(&str, &str)]) -> Res
         None => record.config.labels.contains_key(wanted),
     };
     let sources = || {
-        record.host_config.binds.iter().flat_map(|b| b.split(':')).chain(
-            record.host_config.mounts.iter().flat_map(|m| [m.source.as_str(), m.target.as_str()]),
-        )
+        let points = record.mount_points.iter();
+        points.flat_map(|p| [p.name.as_str(), p.source.as_str(), p.destination.as_str()])
     };
     Ok(any("id", &|v| container.id().starts_with(v))
         && any("name", &|v| record.name.contains(v.trim_start_matches('/')))

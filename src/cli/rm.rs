@@ -16,7 +16,7 @@ pub struct Args {
     /// Kill it first if it runs; one that does not exist is no error
     #[arg(short, long)]
     force: bool,
-    /// Remove its anonymous volumes too (they always go with their container)
+    /// Remove its volumes without a name too, unless another container uses them
     #[arg(short, long)]
     volumes: bool,
     /// Where the state is kept
@@ -34,7 +34,7 @@ pub fn run(args: Args) -> Result<u8> {
         match store.find(name) {
             Err(e) if args.force && e.get_kind() == Kind::NotFound => ui::note(format!("error: {e}")),
             found => {
-                lifecycle::remove(&found?, args.force)?;
+                lifecycle::remove(&found?, args.force, args.volumes)?;
                 ui::out(name);
             }
         }

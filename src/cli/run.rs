@@ -6,7 +6,7 @@ use super::container_flags::ContainerFlags;
 use super::explain_flag::ExplainFlag;
 use crate::containers::attach::{Message, Wants};
 use crate::containers::client::{self, Attached};
-use crate::containers::{create, lifecycle, prepare, reconcile, remove, start, store::Store};
+use crate::containers::{create, lifecycle, prepare, reconcile, remove, start, store::Store, volumes};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Options, Plan};
@@ -66,14 +66,14 @@ pub fn run(args: Args) -> Result<u8> {
     let host = Host::detect()?;
     let prepared = prepare::prepare(&store, &container, &image, &host, client::window_size())?;
     if args.dry_run {
-        return dry_run(&args, &container, prepared, &host);
+        return dry_run(&args, &store, &container, prepared, &host);
     }
     prepared.plan.warnings.iter().for_each(ui::warn);
 
     let options = options(args.explain.is_on());
     start::begin_recording("run", args.explain.is_on())?;
     let mut watch = args.explain.watch();
-    create::create(&store, &container, &mut *watch, &options)?;
+    let made = create::create(&store, &container, &mut *watch, &options)?;
     // From here on a failure must take the container away again: this command made it.
     let wants = Wants { output: !args.detach, input: flags.interactive && !args.detach };
     let started = flags
@@ -83,7 +83,7 @@ pub fn run(args: Args) -> Result<u8> {
     let started = match started {
         Ok(started) => started,
         Err(error) => {
-            return Err(match discard(&container).and_then(|()| flags.remove_cidfile()) {
+            return Err(match discard(&container, &made).and_then(|()| flags.remove_cidfile()) {
                 Ok(()) => error,
                 Err(more) => error.hint(format!("and the container could not be removed: {more:#}")),
             });
@@ -137,14 +137,19 @@ pub fn options(observe: bool) -> Options {
     }
 }
 
-/// Takes a container away that this command made and could not finish.
-pub fn discard(container: &crate::containers::Container) -> Result<()> {
+/// Takes a container away that this command made and could not finish, and the volumes that it made
+/// for it.
+pub fn discard(container: &crate::containers::Container, made: &[String]) -> Result<()> {
     reconcile::clear(container)?;
-    remove::remove_directories(container)
+    remove::remove_directories(container, true)?;
+    let store = Store::of(container);
+    let _names = store.lock_names()?;
+    volumes::remove_unused(&store, made)
 }
 
 fn dry_run(
     args: &Args,
+    store: &Store,
     container: &crate::containers::Container,
     prepared: prepare::Prepared,
     host: &Host,
@@ -158,7 +163,7 @@ fn dry_run(
         stdio: prepare::stdio(container),
         wishes: runtime::Wishes::default(),
     };
-    let mut plan: Plan = create::plan(container)?;
+    let mut plan: Plan = create::plan(store, container)?;
     for part in [prepared.plan, runtime::plan(&request)?] {
         plan.steps.extend(part.steps);
         plan.warnings.extend(part.warnings);

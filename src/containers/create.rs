@@ -8,11 +8,12 @@
 use super::actions::{self, MakeDirectory, WriteFile};
 use super::config;
 use super::image::Image;
-use super::model::{Config, HostConfig};
+use super::model::{Config, HostConfig, MountPoint};
 use super::names;
 use super::state::{self, Record};
 use super::store::{Container, Store};
 use super::time::Time;
+use super::volumes;
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{self, Plan, Scene, Stage, Step, Watch};
 use std::path::PathBuf;
@@ -65,6 +66,7 @@ pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
     if config.hostname.is_empty() && own_name {
         config.hostname = names::short(&id).to_string();
     }
+    let mount_points = volumes::mount_points(store, &config, &wish.host_config)?;
     let (dir, run) = store.place(&id);
     let record = Record {
         id,
@@ -75,6 +77,7 @@ pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
         platform: image.platform.clone(),
         config,
         host_config: wish.host_config,
+        mount_points,
     };
     Ok(Container { record, dir, run })
 }
@@ -113,8 +116,8 @@ fn check_taken(store: &Store, name: &str) -> Result<()> {
     }
 }
 
-/// The steps of the creation.
-pub fn plan(container: &Container) -> Result<Plan> {
+/// The steps of the creation, its volumes among them.
+pub fn plan(store: &Store, container: &Container) -> Result<Plan> {
     let mut plan = Plan::default();
     let make = MakeDirectory {
         path: container.dir.clone(),
@@ -127,6 +130,7 @@ pub fn plan(container: &Container) -> Result<Plan> {
         "A container is a directory: what it is, what became of it, what it wrote.",
         make,
     ));
+    volumes::missing(store, container, &mut plan)?;
     let write = WriteFile {
         path: container.dir.join("container.json"),
         text: state::to_json(&container.record)?,
@@ -144,19 +148,24 @@ pub fn plan(container: &Container) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Puts a drafted container on disk. Errors: its name was taken meanwhile; nothing is left then.
+/// Puts a drafted container on disk, and says which volumes were made for it. Errors: its name was
+/// taken meanwhile; nothing is left then.
 pub fn create(
     store: &Store,
     container: &Container,
     watch: &mut dyn Watch,
     options: &journal::Options,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     actions::make_all(&store.paths().containers(), 0o711)?;
     let _names = store.lock_names()?;
     store.sweep()?;
     check_taken(store, container.name())?;
-    let plan = plan(container)?;
+    let plan = plan(store, container)?;
+    let new =
+        |p: &&MountPoint| p.typ == "volume" && !store.paths().volumes().join(&p.name).exists();
+    let new = container.record.mount_points.iter().filter(new);
+    let new: Vec<String> = new.map(|p| p.name.clone()).collect();
     journal::execute(&plan, &mut Scene::new(), watch, options)
-        .map(drop)
-        .with_context(|| format!("cannot create container {}", container.name()))
+        .with_context(|| format!("cannot create container {}", container.name()))?;
+    Ok(new)
 }

@@ -7,9 +7,12 @@
 //! Interface: one function a format. Read next: `config.rs`, which turns the result into
 //! config.json.
 
-use super::model::{DeviceMapping, Mount, RestartPolicy, Ulimit};
+use super::model::{DeviceMapping, RestartPolicy, ThrottleDevice, Ulimit, WeightDevice};
 use crate::error::{Context, Error, Kind, Result};
 use std::path::Path;
+
+mod mounts;
+pub use mounts::{Bind, bind, mount, volumes_from};
 
 fn bad(what: impl Into<String>) -> Error {
     Error::kind(Kind::Usage, what.into())
@@ -123,6 +126,66 @@ pub fn restart(text: &str) -> Result<RestartPolicy> {
     })
 }
 
+/// `--blkio-weight-device PATH:WEIGHT`.
+pub fn weight_device(text: &str) -> Result<WeightDevice> {
+    let wrong = || bad(format!("bad format: {text}")).hint("PATH:WEIGHT, as /dev/sda:200");
+    let (path, weight) = text.split_once(':').ok_or_else(wrong)?;
+    if !path.starts_with("/dev/") {
+        return Err(bad(format!(
+            "bad format for device path: {path}. It must begin with /dev/"
+        )));
+    }
+    let weight: u16 = weight.parse().map_err(|_| wrong())?;
+    if weight != 0 && !(10..=1000).contains(&weight) {
+        return Err(bad(format!("invalid weight for device: {text}")).hint("10 to 1000"));
+    }
+    Ok(WeightDevice {
+        path: path.into(),
+        weight,
+    })
+}
+
+/// `--device-read-bps PATH:RATE`: bytes a second with a unit, or (`sizes` false) a plain number of
+/// operations.
+pub fn throttle_device(text: &str, sizes: bool) -> Result<ThrottleDevice> {
+    let wrong = || match sizes {
+        true => bad(format!("invalid rate for device: {text}"))
+            .hint("PATH:RATE with a unit of bytes, as /dev/sda:1mb"),
+        false => bad(format!("invalid rate for device: {text}"))
+            .hint("PATH:NUMBER, a positive integer, as /dev/sda:100"),
+    };
+    let (path, rate) = text.split_once(':').ok_or_else(wrong)?;
+    if !path.starts_with("/dev/") {
+        return Err(bad(format!(
+            "bad format for device path: {path}. It must begin with /dev/"
+        )));
+    }
+    let rate = match sizes {
+        true => bytes(rate).map_err(|_| wrong())? as u64,
+        false => rate.parse().map_err(|_| wrong())?,
+    };
+    Ok(ThrottleDevice {
+        path: path.into(),
+        rate,
+    })
+}
+
+/// `--health-interval 1m30s`, in nanoseconds; at least a millisecond, or 0 for the image's.
+pub fn health_duration(flag: &str, text: &str) -> Result<i64> {
+    let wrong = || {
+        bad(format!("invalid argument {text:?} for --{flag}"))
+            .hint("a number with a unit ms, s, m or h, as 30s")
+    };
+    let n = match text {
+        "0" => 0,
+        text => crate::spec::time::parse_duration(text).ok_or_else(wrong)?,
+    };
+    match i64::try_from(n).map_err(|_| wrong())? {
+        n @ 1..1_000_000 => Err(bad(format!("--{flag} {n}ns is less than 1ms"))),
+        n => Ok(n),
+    }
+}
+
 /// `--device HOST[:CONTAINER][:rwm]`.
 pub fn device(text: &str) -> Result<DeviceMapping> {
     let parts: Vec<&str> = text.split(':').collect();
@@ -203,139 +266,6 @@ pub fn host_entry(text: &str) -> Result<String> {
         return Err(wrong());
     }
     Ok(format!("{name}:{address}"))
-}
-
-/// One `-v`, taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
-    /// A path on the host, the name of a volume, or nothing for an anonymous volume.
-    pub source: Option<String>,
-    /// Absolute path in the container.
-    pub destination: String,
-    /// Cannot be written to.
-    pub read_only: bool,
-    /// `rprivate` when not given.
-    pub propagation: String,
-    /// Without what is mounted below the source.
-    pub non_recursive: bool,
-    /// A new volume does not begin with the image's content of its place.
-    pub no_copy: bool,
-}
-
-/// `-v [SOURCE:]DESTINATION[:OPTIONS]`.
-pub fn bind(text: &str) -> Result<Bind> {
-    let wrong = |why: &str| {
-        bad(format!("invalid volume specification: '{text}': {why}"))
-            .hint("[SOURCE:]DESTINATION[:OPTIONS] with absolute paths, as /srv/www:/data:ro")
-    };
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, destination, options) = match parts[..] {
-        [destination] => (None, destination, ""),
-        [source, destination] if destination.starts_with('/') => (Some(source), destination, ""),
-        [destination, options] => (None, destination, options),
-        [source, destination, options] => (Some(source), destination, options),
-        _ => return Err(wrong("too many colons")),
-    };
-    if !destination.starts_with('/') {
-        return Err(wrong("the destination must be an absolute path"));
-    }
-    if destination.trim_end_matches('/').is_empty() {
-        return Err(wrong("the destination can't be '/'"));
-    }
-    let mut bind = Bind {
-        source: source.map(Into::into),
-        destination: destination.into(),
-        read_only: false,
-        propagation: "rprivate".into(),
-        non_recursive: false,
-        no_copy: false,
-    };
-    match bind.source.as_deref() {
-        Some("") => return Err(wrong("the source is empty")),
-        Some(s) if !s.starts_with('/') && super::names::check(s).is_err() => {
-            return Err(wrong(
-                "the source is neither an absolute path nor the name of a volume",
-            ));
-        }
-        _ => {}
-    }
-    for option in options.split(',').filter(|o| !o.is_empty()) {
-        match option {
-            "ro" | "readonly" => bind.read_only = true,
-            "nocopy" => bind.no_copy = true,
-            "rw" | "z" | "Z" | "cached" | "consistent" | "delegated" | "rbind" => {}
-            "bind" => bind.non_recursive = true,
-            "shared" | "slave" | "private" | "rshared" | "rslave" | "rprivate" => {
-                bind.propagation = option.into();
-            }
-            _ if parts.len() == 2 => {
-                return Err(wrong(&format!(
-                    "the destination {option:?} must be an absolute path"
-                )));
-            }
-            _ => return Err(wrong(&format!("unknown option {option}"))),
-        }
-    }
-    Ok(bind)
-}
-
-/// `--mount type=bind,source=/a,target=/b,readonly`.
-pub fn mount(text: &str) -> Result<Mount> {
-    let wrong = |why: String| bad(format!("invalid argument {text:?} for --mount: {why}"));
-    let mut mount = Mount {
-        typ: "volume".into(),
-        ..Mount::default()
-    };
-    let truth = |v: Option<&str>| match v {
-        None | Some("true" | "1") => Ok(true),
-        Some("false" | "0") => Ok(false),
-        Some(other) => Err(wrong(format!("invalid value {other:?}"))),
-    };
-    for field in text.split(',') {
-        let (key, value) = field
-            .split_once('=')
-            .map_or((field, None), |(k, v)| (k, Some(v)));
-        let needed = || {
-            value
-                .map(String::from)
-                .ok_or_else(|| wrong(format!("{key} needs a value")))
-        };
-        match key.to_ascii_lowercase().as_str() {
-            "type" => mount.typ = needed()?.to_ascii_lowercase(),
-            "source" | "src" => mount.source = needed()?,
-            "target" | "dst" | "destination" => mount.target = needed()?,
-            "readonly" | "ro" => mount.read_only = truth(value)?,
-            "bind-propagation" => mount.propagation = needed()?,
-            "bind-nonrecursive" => mount.non_recursive = truth(value)?,
-            "bind-recursive" => mount.non_recursive = needed()? == "disabled",
-            "tmpfs-size" => mount.size_bytes = bytes(&needed()?)?,
-            "tmpfs-mode" => {
-                let mode = u32::from_str_radix(&needed()?, 8);
-                mount.mode = Some(mode.map_err(|_| wrong("tmpfs-mode must be octal".into()))?);
-            }
-            "volume-nocopy" => mount.no_copy = truth(value)?,
-            "consistency" => {}
-            _ => return Err(wrong(format!("unexpected key '{key}'"))),
-        }
-    }
-    if !["bind", "volume", "tmpfs"].contains(&mount.typ.as_str()) {
-        return Err(wrong(format!("mount type unknown: {:?}", mount.typ)));
-    }
-    if !mount.target.starts_with('/') || mount.target.trim_end_matches('/').is_empty() {
-        return Err(wrong(
-            "the target must be an absolute path other than /".into(),
-        ));
-    }
-    match mount.typ.as_str() {
-        "bind" if !mount.source.starts_with('/') => {
-            Err(wrong("a bind needs an absolute source".into()))
-        }
-        "tmpfs" if !mount.source.is_empty() => Err(wrong("a tmpfs has no source".into())),
-        "volume" if !mount.source.is_empty() && super::names::check(&mount.source).is_err() => {
-            Err(wrong("the source is not the name of a volume".into()))
-        }
-        _ => Ok(mount),
-    }
 }
 
 /// A capability as the command line may write it (`net_admin`, `CAP_NET_ADMIN`, `all`) as

@@ -37,6 +37,26 @@ fn limits_and_policies() {
 }
 
 #[test]
+fn disks_and_checks() {
+    let d = throttle_device("/dev/sda:1mb", true).unwrap();
+    assert_eq!((d.path.as_str(), d.rate), ("/dev/sda", 1 << 20));
+    assert_eq!(throttle_device("/dev/sda:100", false).unwrap().rate, 100);
+    assert_eq!(weight_device("/dev/sda:200").unwrap().weight, 200);
+    for text in ["/dev/sda", "sda:1", "/dev/sda:x", "/dev/sda:-1"] {
+        assert!(throttle_device(text, true).is_err(), "{text}");
+        assert!(throttle_device(text, false).is_err(), "{text}");
+        assert!(weight_device(text).is_err(), "{text}");
+    }
+    assert!(weight_device("/dev/sda:5").is_err());
+    let ns = |text: &str| health_duration("health-interval", text);
+    assert_eq!(ns("1m30s").unwrap(), 90_000_000_000);
+    assert_eq!((ns("0").unwrap(), ns("1ms").unwrap()), (0, 1_000_000));
+    for text in ["", "5", "1us", "-1s"] {
+        assert!(ns(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn volumes() {
     let b = bind("/a:/b:ro,rslave").unwrap();
     assert_eq!(b.source.as_deref(), Some("/a"));
@@ -78,7 +98,17 @@ fn mounts() {
         ("bind", "/a", "/b", true)
     );
     let m = mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap();
-    assert_eq!((m.size_bytes, m.mode), (1 << 20, Some(0o1770)));
+    let tmpfs = m.tmpfs_options.unwrap();
+    assert_eq!((tmpfs.size_bytes, tmpfs.mode), (1 << 20, Some(0o1770)));
+    let m =
+        mount("source=vol,target=/v,volume-subpath=a/b,volume-label=x=y,volume-nocopy").unwrap();
+    let volume = m.volume_options.unwrap();
+    assert!(volume.no_copy && volume.subpath == "a/b" && volume.labels["x"] == "y");
+    let m = mount("type=bind,src=/a,dst=/b,ro,bind-recursive=writable").unwrap();
+    assert!(m.bind_options.unwrap().read_only_non_recursive);
+    assert_eq!(volumes_from("a:ro").unwrap(), ("a", true));
+    assert_eq!(volumes_from("a").unwrap(), ("a", false));
+    assert!(volumes_from("a:x").is_err() && volumes_from(":ro").is_err());
     for text in [
         "",
         "type=bind,target=/b",
@@ -88,6 +118,12 @@ fn mounts() {
         "type=tmpfs,source=a,target=/t",
         "type=bind,source=/a,target=/b,nope=1",
         "type=bind,source=/a,target=/",
+        "type=bind,source=/a,target=/b,volume-nocopy",
+        "type=tmpfs,target=/b,bind-propagation=shared",
+        "type=bind,source=/a,target=/b,bind-propagation=sideways",
+        "type=bind,source=/a,target=/b,bind-recursive=writable",
+        "type=bind,source=/a,target=/b,ro,bind-recursive=readonly",
+        "type=bind,source=/a,target=/b,bind-recursive=sometimes",
     ] {
         assert!(mount(text).is_err(), "{text}");
     }

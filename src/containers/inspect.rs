@@ -9,10 +9,10 @@
 
 use super::reconcile;
 use super::state::{Phase, Status};
-use super::store::Container;
+use super::store::{Container, Store};
+use super::volumes;
 use crate::error::Result;
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// What is true about it, without clearing up: a container without a monitor may run on.
 /// Errors: its files cannot be read.
@@ -95,7 +95,7 @@ pub fn docker_keys(container: &Container) -> Result<Value> {
                 "MergedDir": file("rootfs"),
             },
         },
-        "Mounts": mounts(&host_config, container.dir.ancestors().nth(2).unwrap_or(&container.dir)),
+        "Mounts": mounts(container, &Store::of(container)),
         "Config": config,
         "NetworkSettings": {
             "SandboxKey": match running {
@@ -108,77 +108,44 @@ pub fn docker_keys(container: &Container) -> Result<Value> {
     }))
 }
 
-/// `Binds` and `Mounts` of the host's part as docker shows mounts; named volumes lie below `root`.
-fn mounts(host_config: &Value, root: &Path) -> Vec<Value> {
-    let volume = |name: &str| {
-        root.join("volumes")
-            .join(name)
-            .join("_data")
-            .display()
-            .to_string()
-    };
-    let list = |key: &str| host_config[key].as_array().cloned().unwrap_or_default();
-    let binds = list("Binds").into_iter().filter_map(|bind| {
-        let bind = bind.as_str()?.to_string();
-        let mut parts = bind.split(':');
-        let (source, destination) = (parts.next()?, parts.next()?);
-        let mode = parts.next().unwrap_or("");
-        let is_path = source.starts_with('/');
-        Some(json!({
-            "Type": if is_path { "bind" } else { "volume" },
-            "Name": if is_path { "" } else { source },
-            "Source": if is_path { source.to_string() } else { volume(source) },
-            "Destination": destination,
-            "Mode": mode,
-            "RW": !mode.split(',').any(|o| o == "ro"),
-            "Propagation": if is_path { "rprivate" } else { "" },
-        }))
+/// The user's mounts as docker shows them; volumes lie below `root`.
+fn mounts(container: &Container, store: &Store) -> Vec<Value> {
+    let points = container.record.mount_points.iter().map(|p| {
+        let mut shown = json!({ "Type": p.typ });
+        if p.typ == "volume" {
+            let data = volumes::find(store, &p.name).map(|(_, data)| data.display().to_string());
+            shown["Name"] = p.name.clone().into();
+            shown["Source"] = data.unwrap_or_default().into();
+        } else {
+            shown["Source"] = p.source.clone().into();
+        }
+        shown["Destination"] = p.destination.clone().into();
+        if p.typ == "volume" {
+            shown["Driver"] = "local".into();
+        }
+        shown["Mode"] = p.mode.clone().into();
+        shown["RW"] = (!p.read_only).into();
+        shown["Propagation"] = match (p.typ.as_str(), p.bind.propagation.as_str()) {
+            ("bind", "") => "rprivate".into(),
+            (_, propagation) => propagation.into(),
+        };
+        shown
     });
-    let mounts = list("Mounts").into_iter().map(|m| {
-        let source = m["Source"].as_str().unwrap_or_default();
-        let named = m["Type"] == "volume" && !source.is_empty();
+    let tmpfs = container
+        .record
+        .host_config
+        .mounts
+        .iter()
+        .filter(|m| m.typ == "tmpfs");
+    let tmpfs = tmpfs.map(|m| {
         json!({
-            "Type": m["Type"],
-            "Name": if named { source } else { "" },
-            "Source": if named { volume(source) } else { source.to_string() },
-            "Destination": m["Target"],
+            "Type": "tmpfs",
+            "Source": "",
+            "Destination": m.target,
             "Mode": "",
-            "RW": m["ReadOnly"] != true,
-            "Propagation": m["Propagation"].as_str().unwrap_or(""),
+            "RW": !m.read_only,
+            "Propagation": "",
         })
     });
-    binds.chain(mounts).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn binds_and_mounts_look_alike() {
-        let host_config = json!({
-            "Binds": ["/a:/b:ro,z", "data:/d"],
-            "Mounts": [
-                {"Type": "tmpfs", "Target": "/t", "ReadOnly": false},
-                {"Type": "volume", "Source": "more", "Target": "/m"}
-            ]
-        });
-        let all = mounts(&host_config, Path::new("/root"));
-        assert_eq!(all.len(), 4);
-        let volume = |i: usize| (all[i]["Name"].as_str(), all[i]["Source"].as_str());
-        assert_eq!(volume(1), (Some("data"), Some("/root/volumes/data/_data")));
-        assert_eq!(volume(3), (Some("more"), Some("/root/volumes/more/_data")));
-        assert_eq!(
-            (&all[0]["Type"], &all[0]["RW"]),
-            (&"bind".into(), &false.into())
-        );
-        assert_eq!(
-            (&all[1]["Type"], &all[1]["Name"]),
-            (&"volume".into(), &"data".into())
-        );
-        assert_eq!(
-            (&all[2]["Destination"], &all[2]["RW"]),
-            (&"/t".into(), &true.into())
-        );
-    }
+    points.chain(tmpfs).collect()
 }

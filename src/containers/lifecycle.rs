@@ -178,8 +178,9 @@ pub fn wait(container: &Container) -> Result<i32> {
     }
 }
 
-/// Removes it. Errors: it runs and `force` was not given.
-pub fn remove(container: &Container, force: bool) -> Result<()> {
+/// Removes it, and with `volumes` those of its volumes that nobody has named and nobody else uses.
+/// Errors: it runs and `force` was not given.
+pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
     let status = reconcile::settled(container)?;
     if status.phase.is_live() {
         if !force {
@@ -207,13 +208,15 @@ pub fn remove(container: &Container, force: bool) -> Result<()> {
     // Held until the directory is gone, so that no monitor begins meanwhile.
     let _monitor = container.lock_monitor()?;
     reconcile::clear(container)?;
-    remove::remove_directories(container)
+    remove::remove_directories(container, volumes)
 }
 
 /// Gives it another name. Errors: the name is bad or taken.
 pub fn rename(store: &Store, container: &Container, name: &str) -> Result<()> {
     let name = name.strip_prefix('/').unwrap_or(name); // docker's inspect shows it so
     names::check(name)?;
+    // In this order, as in a removal.
+    let _lock = container.lock()?;
     let _names = store.lock_names()?;
     if let Some(id) = store.id_of_name(name)? {
         return Err(Error::kind(
@@ -224,7 +227,6 @@ pub fn rename(store: &Store, container: &Container, name: &str) -> Result<()> {
             ),
         ));
     }
-    let _lock = container.lock()?;
     let mut record = container.record.clone();
     record.name = name.to_string();
     let text = state::to_json(&record)?;

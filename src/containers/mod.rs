@@ -32,7 +32,7 @@ pub mod remove;
 pub mod start;
 pub mod state;
 pub mod store;
-mod volumes;
+pub mod volumes;
 
 pub use crate::spec::time;
 pub use paths::Paths;

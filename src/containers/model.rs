@@ -9,6 +9,7 @@
 //! Interface: [`Config`], [`HostConfig`]. Read next: `flags.rs` (from the command line), then
 //! `config.rs` (to config.json).
 
+use crate::spec::image::{Empty, Healthcheck};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
@@ -67,6 +68,10 @@ api! {
         stop_signal: String,
         /// How long `stop` waits before it kills; 10 seconds when absent.
         stop_timeout: Option<i64>,
+        /// Places that get a volume without a name: `-v /DATA`, an image's `VOLUME`.
+        volumes: BTreeMap<String, Empty>,
+        /// How to see that it is healthy; the image's when absent.
+        healthcheck: Option<Healthcheck>,
     }
 }
 
@@ -77,6 +82,8 @@ api! {
         binds: Vec<String>,
         /// `--mount`.
         mounts: Vec<Mount>,
+        /// Containers whose mounts it gets too: `NAME[:ro]`.
+        volumes_from: Vec<String>,
         /// `--tmpfs`: destination → options.
         tmpfs: BTreeMap<String, String>,
         /// `none`, `host`, `container:ID` or `default`.
@@ -140,8 +147,30 @@ api! {
         cpuset_cpus: String,
         /// Memory nodes that it may use.
         cpuset_mems: String,
+        /// Length of a realtime period in µs (v1 only).
+        cpu_realtime_period: u64,
+        /// Realtime time in a period in µs (v1 only).
+        cpu_realtime_runtime: i64,
         /// Number of tasks; −1 or 0 for no limit.
         pids_limit: i64,
+        /// How readily its memory is swapped out, 0 to 100 (v1 only); −1 or nothing for the host's.
+        memory_swappiness: Option<i64>,
+        /// Wait in place of being killed when memory runs out (v1 only).
+        oom_kill_disable: bool,
+        /// Share of the disks, 10 to 1000; 0 for the host's default.
+        blkio_weight: u16,
+        /// The same for single devices.
+        blkio_weight_device: Vec<WeightDevice>,
+        /// Bytes read a second.
+        blkio_device_read_bps: Vec<ThrottleDevice>,
+        /// Bytes written a second.
+        blkio_device_write_bps: Vec<ThrottleDevice>,
+        /// Reads a second.
+        #[serde(rename = "BlkioDeviceReadIOps")]
+        blkio_device_read_iops: Vec<ThrottleDevice>,
+        /// Writes a second.
+        #[serde(rename = "BlkioDeviceWriteIOps")]
+        blkio_device_write_iops: Vec<ThrottleDevice>,
         /// Resource limits.
         ulimits: Vec<Ulimit>,
         /// Devices of the host.
@@ -168,16 +197,106 @@ api! {
         target: String,
         /// Cannot be written to.
         read_only: bool,
-        /// Propagation of a bind: `rprivate`, `rslave`, `shared`…
+        /// What only a bind has.
+        bind_options: Option<BindOptions>,
+        /// What only a volume has.
+        volume_options: Option<VolumeOptions>,
+        /// What only a tmpfs has.
+        tmpfs_options: Option<TmpfsOptions>,
+    }
+}
+
+api! {
+    /// The part of a `--mount` for a bind.
+    pub struct BindOptions {
+        /// `rprivate` (or empty), `rslave`, `shared`…
         propagation: String,
-        /// Size of a tmpfs, 0 for the kernel's default.
-        size_bytes: i64,
-        /// Mode of a tmpfs's root directory.
-        mode: Option<u32>,
-        /// A bind without what is mounted below the source.
+        /// Without what is mounted below the source.
         non_recursive: bool,
+        /// Make a missing source, a directory, as `-v` does.
+        create_mountpoint: bool,
+        /// A read-only mount, but what is mounted below it stays as it is.
+        read_only_non_recursive: bool,
+        /// Read-only with all that is mounted below it, or not at all.
+        read_only_force_recursive: bool,
+    }
+}
+
+api! {
+    /// The part of a `--mount` for a volume.
+    pub struct VolumeOptions {
         /// A new volume does not begin with the image's content of its place.
         no_copy: bool,
+        /// Labels of a volume that is made.
+        labels: BTreeMap<String, String>,
+        /// Only this path below the volume's root.
+        subpath: String,
+        /// The driver: `local` alone is known.
+        driver_config: Option<DriverConfig>,
+    }
+}
+
+api! {
+    /// The driver of a volume.
+    pub struct DriverConfig {
+        /// `local` or empty.
+        name: String,
+        /// Its options, as `volume create -o`.
+        options: BTreeMap<String, String>,
+    }
+}
+
+api! {
+    /// The part of a `--mount` for a tmpfs.
+    pub struct TmpfsOptions {
+        /// Size, 0 for the kernel's default.
+        size_bytes: i64,
+        /// Mode of its root directory.
+        mode: Option<u32>,
+    }
+}
+
+api! {
+    /// One mount of the user's, as it was decided when the container was created: what `-v`,
+    /// `--mount`, `--volumes-from` and the image came to.
+    pub struct MountPoint {
+        /// `bind` or `volume`.
+        #[serde(rename = "Type")]
+        typ: String,
+        /// Name of the volume.
+        name: String,
+        /// Path on the host of a bind.
+        source: String,
+        /// Path in the container.
+        destination: String,
+        /// What stood after the second colon of `-v`.
+        mode: String,
+        /// Cannot be written to.
+        read_only: bool,
+        /// What is more particular of a bind.
+        bind: BindOptions,
+        /// What is more particular of a volume.
+        volume: VolumeOptions,
+    }
+}
+
+api! {
+    /// A share of one disk.
+    pub struct WeightDevice {
+        /// Its device file.
+        path: String,
+        /// 10 to 1000.
+        weight: u16,
+    }
+}
+
+api! {
+    /// A limit of one disk.
+    pub struct ThrottleDevice {
+        /// Its device file.
+        path: String,
+        /// Bytes, or operations, a second.
+        rate: u64,
     }
 }
 

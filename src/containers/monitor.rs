@@ -396,7 +396,7 @@ impl Monitor {
         if self.container.record.host_config.auto_remove
             && let Ok(_lock) = self.container.lock()
         {
-            let _ = remove::remove_directories(&self.container); // the next command sweeps
+            let _ = remove::remove_directories(&self.container, true); // the next command sweeps
         }
         self.lock = None;
     }

@@ -44,7 +44,7 @@ pub fn prepare(
     let h = &record.host_config;
     enough_processors(h.nano_cpus)?;
     let mut plan = Plan::default();
-    let mut bindings = volumes::bindings(store, container, image, &mut plan)?;
+    let mut bindings = volumes::bindings(store, container, &mut plan)?;
     let mut devices = devices(container, host)?;
     if host.rootless {
         // In a user namespace nobody makes device nodes: the host's own are bound in.
@@ -352,10 +352,8 @@ impl Found {
         Binding {
             source: self.node,
             destination: self.device.path.display().to_string(),
-            read_only: false,
-            propagation: "rprivate".into(),
             non_recursive: true,
-            copy_up: false,
+            ..Binding::default()
         }
     }
 }

@@ -94,7 +94,7 @@ pub fn repair(container: &Container) -> Result<Status> {
     };
     container.write_status(&status)?;
     if container.record.host_config.auto_remove {
-        super::remove::remove_directories(container)?;
+        super::remove::remove_directories(container, true)?;
     }
     Ok(status)
 }

@@ -3,18 +3,33 @@
 //! What it does: deletes a tree that a container may have filled: nothing in it is followed, every
 //! name is removed relative to an open directory, and what is already gone is no error, so a
 //! removal that was cut off can be repeated. `container.json` goes first: without it the directory
-//! is no container any more, and the next command sweeps what is left.
-//! Interface: [`remove_tree`], [`remove_directories`]. Read next: `reconcile.rs`.
+//! is no container any more, and the next command sweeps what is left. Volumes that go with it are
+//! written down before that, so that a removal that was cut off is finished with them.
+//! Interface: [`remove_tree`], [`remove_directories`], [`sweep`]. Read next: `reconcile.rs`.
 
-use super::store::Container;
+use super::store::{Container, Store};
+use super::{state, volumes};
 use crate::error::{Context, Result};
 use crate::sys::{self, Errno};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-/// Removes what a container has on disk. Call it with the container's lock held, when none of its
-/// processes runs.
-pub fn remove_directories(container: &Container) -> Result<()> {
+/// Names the volumes that go with a container, in its directory.
+const GOING: &str = "volumes-going.json";
+
+/// Removes what a container has on disk, and with `with_volumes` its volumes without a name that
+/// no other container uses. Call it with the container's lock held, when none of its processes
+/// runs; it takes the names' lock for the volumes, so nobody may take the two the other way round.
+pub fn remove_directories(container: &Container, with_volumes: bool) -> Result<()> {
+    let store = Store::of(container);
+    let going = match with_volumes {
+        true => anonymous_volumes(&store, container),
+        false => Vec::new(),
+    };
+    if !going.is_empty() {
+        let text = state::to_json(&going)?;
+        state::write_atomically(&container.dir.join(GOING), &text, 0o600, false)?;
+    }
     let record = container.dir.join("container.json");
     match sys::fs::unlinkat(sys::fs::CWD, &record, 0) {
         Err(e) if e.errno != Errno::ENOENT => {
@@ -22,8 +37,30 @@ pub fn remove_directories(container: &Container) -> Result<()> {
         }
         _ => {}
     }
+    if !going.is_empty() {
+        let _names = store.lock_names()?;
+        volumes::remove_unused(&store, &going)?;
+    }
     remove_tree(&container.run)?;
     remove_tree(&container.dir)
+}
+
+fn anonymous_volumes(store: &Store, container: &Container) -> Vec<String> {
+    let points = container.record.mount_points.iter();
+    let names = points.filter(|p| p.typ == "volume").map(|p| &p.name);
+    let anonymous =
+        |name: &&String| volumes::find(store, name).is_ok_and(|(volume, _)| volume.is_anonymous());
+    names.filter(anonymous).cloned().collect()
+}
+
+/// Finishes the removal of a container whose `container.json` is gone. Call it with the names' lock
+/// held.
+pub fn sweep(store: &Store, dir: &Path, run: &Path) -> Result<()> {
+    // A list that was cut off while it was written means that the container was still whole.
+    let going: Option<Vec<String>> = state::read_json(&dir.join(GOING)).unwrap_or_default();
+    volumes::remove_unused(store, &going.unwrap_or_default())?;
+    remove_tree(dir)?;
+    remove_tree(run)
 }
 
 /// Removes the directory `path` and all below it. Errors: the first thing that cannot be removed

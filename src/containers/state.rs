@@ -10,7 +10,7 @@
 //! the two together.
 //! Interface: [`Record`], [`Status`], [`Phase`]. Read next: `store.rs`.
 
-use super::model::{Config, HostConfig};
+use super::model::{Config, HostConfig, MountPoint};
 use super::time::Time;
 pub use crate::files::{read_json, sync_directory, to_json, write_atomically};
 pub use crate::host::process::start_time as process_start;
@@ -38,6 +38,9 @@ pub struct Record {
     pub config: Config,
     /// How it is tied to this host.
     pub host_config: HostConfig,
+    /// The user's mounts, with names and sources decided.
+    #[serde(default)]
+    pub mount_points: Vec<MountPoint>,
 }
 
 /// Where a container is in its life.

@@ -152,11 +152,10 @@ impl Store {
         for id in self.ids()? {
             let (dir, run) = self.place(&id);
             if !dir.join("container.json").exists() {
-                super::remove::remove_tree(&dir)?;
-                super::remove::remove_tree(&run)?;
+                super::remove::sweep(self, &dir, &run)?;
             }
         }
-        Ok(())
+        super::volumes::sweep(self)
     }
 
     /// Every directory that looks like a container's, whole or not.

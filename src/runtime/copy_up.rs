@@ -35,7 +35,7 @@ pub fn fill(root: BorrowedFd<'_>, place: &Path, source: &Path) -> Result<()> {
     if !empty().with_context(what)? || open_in_root(root, place, libc::O_PATH).is_err() {
         return Ok(());
     }
-    // No place in a container has a name that ends in a single hyphen, see `containers/volumes.rs`.
+    // In the volume's own directory, where its data has the one name _data.
     let mut beside = source.as_os_str().to_owned();
     beside.push("-filling-");
     let beside = PathBuf::from(beside);

@@ -49,9 +49,16 @@ impl Action for Mount {
                 "open_tree",
                 format!("{:?}, OPEN_TREE_CLONE{recursive}", self.source),
             );
-            match &o.namespace {
-                Some(file) => calls.extend(abroad::calls(file, open)),
-                None => calls.push(open),
+            match (&o.namespace, &o.subpath) {
+                (Some(file), _) => calls.extend(abroad::calls(file, open)),
+                (None, Some(path)) => {
+                    calls.push(Planned::new(
+                        "openat2",
+                        format!("{path:?} below {:?}, RESOLVE_IN_ROOT", self.source),
+                    ));
+                    calls.push(open);
+                }
+                (None, None) => calls.push(open),
             }
         } else {
             calls.push(Planned::new("fsopen", format!("{:?}", self.fstype)));
@@ -238,12 +245,36 @@ impl Mount {
         changes
     }
 
-    /// The mount, attached to nothing yet.
     /// Whether what is mounted is a directory of the host's that this process can replace.
     fn fills_a_directory(&self) -> bool {
         self.options.bind && self.options.namespace.is_none() && self.tree.is_none()
     }
 
+    /// A copy of what lies at `path` below the source. Whoever writes there may have put links on
+    /// the way: they lead nowhere else.
+    fn below_the_source(&self, path: &Path, flags: u32) -> Result<OwnedFd> {
+        let what = || {
+            format!(
+                "cannot access path {} of {}",
+                path.display(),
+                self.source.display()
+            )
+        };
+        let root =
+            sys::fs::open(&self.source, libc::O_PATH | libc::O_DIRECTORY, 0).with_context(what)?;
+        let place = open_in_root(root.as_fd(), path, libc::O_PATH)
+            .with_context(what)
+            .map_err(|e| {
+                e.hint("a subpath must exist in the volume before the container starts")
+            })?;
+        Ok(m::open_tree(
+            &place,
+            Path::new(""),
+            flags | libc::AT_EMPTY_PATH as u32,
+        )?)
+    }
+
+    /// The mount, attached to nothing yet.
     fn detached(&self) -> Result<OwnedFd> {
         if self.options.bind {
             let flags = m::OPEN_TREE_CLONE
@@ -254,6 +285,9 @@ impl Mount {
                 };
             if let Some(file) = &self.options.namespace {
                 return abroad::open_tree(file, &self.source, flags);
+            }
+            if let Some(path) = &self.options.subpath {
+                return self.below_the_source(path, flags);
             }
             return m::open_tree(CWD, &self.source, flags).map_err(|e| {
                 let missing = e.errno == sys::Errno::ENOENT;

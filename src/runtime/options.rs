@@ -33,6 +33,9 @@ pub struct MountOptions {
     pub copy_up: bool,
     /// `mntns=FILE` (our own word): the source of a bind is a path in that mount namespace.
     pub namespace: Option<PathBuf>,
+    /// `subpath=PATH` (our own word): of the source of a bind only this path, which is resolved
+    /// with the source as its root.
+    pub subpath: Option<PathBuf>,
     /// `idmap` (false) or `ridmap` (true): the bind mount gets an id map.
     pub idmap: Option<bool>,
     /// The rest, in order: options of the file system.
@@ -108,9 +111,10 @@ impl MountOptions {
                     "the mount option \"remount\" has no meaning in config.json",
                 ));
             }
-            _ => match option.strip_prefix("mntns=") {
-                Some(file) => self.namespace = Some(file.into()),
-                None => self.add_flag(option),
+            _ => match option.split_once('=') {
+                Some(("mntns", file)) => self.namespace = Some(file.into()),
+                Some(("subpath", path)) => self.subpath = Some(path.into()),
+                _ => self.add_flag(option),
             },
         }
         Ok(())

@@ -129,6 +129,7 @@ pub fn merge(
         image.stop_signal.as_deref().unwrap_or(""),
     );
     user.stop_timeout = user.stop_timeout.or(image.stop_timeout);
+    user.volumes.extend(image.volumes.clone());
     Ok(user)
 }
 

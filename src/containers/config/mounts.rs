@@ -12,14 +12,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A mount of the user's, its source resolved to a path on this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Binding {
     /// Path on the host.
     pub source: PathBuf,
     /// Path in the container.
     pub destination: String,
+    /// Only this path below the source, which leads nowhere else.
+    pub subpath: Option<String>,
     /// Cannot be written to.
     pub read_only: bool,
+    /// Neither can what is mounted below it.
+    pub read_only_below: bool,
     /// `rprivate`, `rslave`, `shared`…
     pub propagation: String,
     /// Without what is mounted below the source.
@@ -32,6 +36,8 @@ pub struct Binding {
 const COPY_UP: &str = "copyup";
 /// The runtime's option for a source in another mount namespace.
 const FOREIGN: &str = "mntns=";
+/// The runtime's option for a path below the source.
+const SUBPATH: &str = "subpath=";
 /// Size of /dev/shm when none is asked for.
 const SHM: i64 = 64 << 20;
 
@@ -190,9 +196,14 @@ fn users(input: &Input<'_>) -> Result<Vec<oci::Mount>> {
             &b.propagation
         };
         let mut options = vec![recursive, access, propagation];
+        if b.read_only && b.read_only_below && !b.non_recursive {
+            options.push("rro");
+        }
         if b.copy_up {
             options.push(COPY_UP);
         }
+        let below = b.subpath.as_ref().map(|path| format!("{SUBPATH}{path}"));
+        options.extend(below.as_deref());
         list.push(bind(&b.source, &b.destination, &options));
     }
     for (destination, options) in &h.tmpfs {
@@ -208,10 +219,11 @@ fn users(input: &Input<'_>) -> Result<Vec<oci::Mount>> {
             .iter()
             .map(|o| o.to_string())
             .collect();
-        if m.size_bytes > 0 {
-            options.push(format!("size={}", m.size_bytes));
+        let tmpfs = m.tmpfs_options.clone().unwrap_or_default();
+        if tmpfs.size_bytes > 0 {
+            options.push(format!("size={}", tmpfs.size_bytes));
         }
-        options.push(format!("mode={:o}", m.mode.unwrap_or(0o1777)));
+        options.push(format!("mode={:o}", tmpfs.mode.unwrap_or(0o1777)));
         options.push(if m.read_only { "ro" } else { "rw" }.into());
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         list.push(mount(&m.target, "tmpfs", "tmpfs", &options));

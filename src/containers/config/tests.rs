@@ -15,6 +15,7 @@ fn record(config: Config, host_config: HostConfig) -> Record {
         platform: "linux/amd64".into(),
         config,
         host_config,
+        mount_points: Vec::new(),
     }
 }
 
@@ -330,12 +331,12 @@ fn mounts_of_the_user() {
     };
     let b = with(plain(), h.clone(), |i| {
         i.bindings.push(Binding {
-            copy_up: false,
             source: "/srv".into(),
             destination: "/tmp".into(),
             read_only: true,
+            read_only_below: true,
             propagation: "rslave".into(),
-            non_recursive: false,
+            ..Binding::default()
         });
     })
     .unwrap();
@@ -346,7 +347,7 @@ fn mounts_of_the_user() {
             .filter(|m| m.destination.as_os_str() == d)
             .collect::<Vec<_>>()
     };
-    assert_eq!(at("/tmp")[0].options, ["rbind", "ro", "rslave"]);
+    assert_eq!(at("/tmp")[0].options, ["rbind", "ro", "rslave", "rro"]);
     assert_eq!(
         at("/tmp/x/y")[0].options,
         ["nosuid", "nodev", "size=1m", "exec"]

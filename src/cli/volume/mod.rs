@@ -1,0 +1,66 @@
+//! `glassbox volume`: what outlives containers.
+//!
+//! What it does: one file a group of sub-subcommands, as `image`. Interface: [`Args`], [`run`].
+//! Read next: `show.rs`; the module behind it is [`crate::containers::volumes`].
+
+mod change;
+mod show;
+
+use crate::cli::image::Root;
+use crate::error::{Error, Kind, Result};
+
+/// Volumes: directories that outlive the containers they are mounted in.
+///
+/// `run -v NAME:/data` makes one that is missing and fills it with what the image has at its place.
+/// One without a name (`-v /data`, an image's VOLUME) is removed by `rm -v` and `run --rm`.
+#[derive(clap::Args)]
+#[command(arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Create(change::CreateArgs),
+    #[command(visible_alias = "list")]
+    Ls(show::LsArgs),
+    Inspect(show::InspectArgs),
+    #[command(visible_alias = "remove")]
+    Rm(change::RmArgs),
+    Prune(change::PruneArgs),
+}
+
+/// Runs it.
+pub fn run(args: Args) -> Result<u8> {
+    match args.command {
+        Command::Create(a) => change::create(a),
+        Command::Ls(a) => show::ls(a),
+        Command::Inspect(a) => show::inspect(a),
+        Command::Rm(a) => change::rm(a),
+        Command::Prune(a) => change::prune(a),
+    }
+}
+
+/// `KEY=VALUE` of each `--filter`, out of the keys that are known.
+fn filters<'a>(list: &'a [String], keys: &[&str]) -> Result<Vec<(&'a str, &'a str)>> {
+    let pair = |f: &'a String| {
+        let pair = match f.split_once("!=") {
+            Some((key, value)) if keys.contains(&format!("{key}!").as_str()) => Some((&f[..=key.len()], value)),
+            _ => f.split_once('=').filter(|(key, _)| keys.contains(key)),
+        };
+        pair.ok_or_else(|| {
+            Error::kind(Kind::Usage, format!("invalid filter '{f}'"))
+                .hint(format!("known keys: {}", keys.join(", ")))
+        })
+    };
+    list.iter().map(pair).collect()
+}
+
+/// Whether labels have KEY, or KEY=VALUE.
+fn has_label(labels: &std::collections::BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|v| v == value),
+        None => labels.contains_key(wanted),
+    }
+}
