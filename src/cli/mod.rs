@@ -51,6 +51,10 @@ commands! {
         exec "exec",
         logs "logs",
         attach "attach",
+        cp "cp",
+        diff "diff",
+        export "export",
+        commit "commit",
         wait "wait",
         top "top",
         rename "rename",
@@ -187,7 +191,10 @@ fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8>
 /// Docker's exit status 125 says that a command line is wrong, or that `run` failed before its
 /// program did; when another command on a container is refused, the status is 1.
 fn refused(command: &str, error: Error) -> Result<u8> {
-    const OTHERS: &[&str] = &["attach", "create", "exec", "logs", "rename", "start", "top"];
+    const OTHERS: &[&str] = &[
+        "attach", "commit", "cp", "create", "diff", "exec", "export", "logs", "rename", "start",
+        "top",
+    ];
     if error.exit_status() != 125 || error.get_kind() == Kind::Usage || !OTHERS.contains(&command) {
         return Err(error);
     }

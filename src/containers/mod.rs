@@ -16,6 +16,7 @@ pub mod config;
 pub mod create;
 pub mod ending;
 pub mod exec;
+pub mod files;
 pub mod flags;
 pub mod image;
 pub mod inspect;

@@ -18,7 +18,7 @@ use super::whiteout;
 use crate::error::{Context, Error, Result};
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// Writes the whole tree below `directory` as a layer, uncompressed. Returns the paths of sockets,
@@ -41,6 +41,7 @@ pub fn create(directory: &Path, target: Target, out: impl Write) -> Result<Vec<P
 /// Writes the entries of one layer.
 pub struct Writer<W: Write> {
     out: W,
+    moved: Option<(PathBuf, PathBuf)>,
     links: HashMap<(u64, u64), PathBuf>,
     sockets: Vec<PathBuf>,
 }
@@ -50,8 +51,29 @@ impl<W: Write> Writer<W> {
     pub fn new(out: W) -> Self {
         Writer {
             out,
+            moved: None,
             links: HashMap::new(),
             sockets: Vec::new(),
+        }
+    }
+
+    /// Begins an archive in which what the tree has at and below `from` stands at `to`.
+    pub fn moved(out: W, from: PathBuf, to: PathBuf) -> Self {
+        Writer {
+            moved: Some((from, to)),
+            ..Writer::new(out)
+        }
+    }
+
+    /// Where the archive has a path of the tree.
+    fn place(&self, path: &Path) -> PathBuf {
+        let Some((from, to)) = &self.moved else {
+            return path.to_path_buf();
+        };
+        match path.strip_prefix(from) {
+            Ok(below) if below.as_os_str().is_empty() => to.clone(),
+            Ok(below) => to.join(below),
+            Err(_) => path.to_path_buf(),
         }
     }
 
@@ -91,7 +113,7 @@ impl<W: Write> Writer<W> {
             _ => kind,
         };
         if node.links > 1 && link.is_none() {
-            self.links.insert(node.inode, path.to_path_buf());
+            self.links.insert(node.inode, self.place(path));
         }
         if kind == tar::EntryType::Symlink {
             link = node
@@ -115,9 +137,10 @@ impl<W: Write> Writer<W> {
             header.set_device_major(major).context("its major number")?;
             header.set_device_minor(minor).context("its minor number")?;
         }
-        let mut name = match path.as_os_str().is_empty() {
+        let place = self.place(path);
+        let mut name = match place.as_os_str().is_empty() {
             true => b"./".to_vec(),
-            false => path.as_os_str().as_bytes().to_vec(),
+            false => place.into_os_string().into_vec(),
         };
         if kind == tar::EntryType::Directory && !name.ends_with(b"/") {
             name.push(b'/');

@@ -93,6 +93,26 @@ impl Tree {
         Ok(tree)
     }
 
+    /// Reads the one file `name` of `directory`, with all below it when it is a directory.
+    pub fn read_one(directory: &Path, name: &Path) -> Result<Tree> {
+        let root = fs::open(directory, libc::O_RDONLY | libc::O_DIRECTORY, 0)
+            .with_context(|| format!("cannot open {}", directory.display()))?;
+        let place = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+        let node = read_node(&place.join(name))
+            .with_context(|| format!("cannot look at {}", name.display()))?;
+        let mut tree = Tree {
+            root,
+            nodes: BTreeMap::new(),
+        };
+        let below = node.is_directory();
+        tree.nodes.insert(name.to_path_buf(), node);
+        if below {
+            tree.walk(name)
+                .with_context(|| format!("cannot read the tree {}", name.display()))?;
+        }
+        Ok(tree)
+    }
+
     fn walk(&mut self, directory: &Path) -> Result<()> {
         let what = || format!("cannot list {}", directory.display());
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;

@@ -10,7 +10,7 @@
 //! Interface: [`Request`], [`plan()`], [`launch`], [`exec()`], [`remove`], [`operations`],
 //! [`store`], [`own_binary`]. Read next: `plan.rs`, the order of everything; then `operations.rs`.
 
-mod abroad;
+pub mod abroad;
 mod copy_up;
 mod devices;
 pub mod events;
@@ -20,10 +20,10 @@ mod fifos;
 mod hooks;
 mod identity;
 mod listener;
-mod mount;
+pub mod mount;
 mod netdevice;
 pub mod operations;
-mod options;
+pub mod options;
 pub mod own_binary;
 mod pause;
 mod plan;

@@ -1,0 +1,55 @@
+//! `glassbox export`: a container's root file system as a tar.
+//!
+//! Read next: [`crate::containers::files::view`].
+
+use crate::containers::files::view::View;
+use crate::containers::store::Store;
+use crate::error::{Context, Error, Kind, Result};
+use crate::layers::{apply::Target, create};
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+
+/// Write a container's root file system as a tar, without what is mounted in it
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  glassbox export -o web.tar web
+  glassbox export web | glassbox image import - web:flat")]
+pub struct Args {
+    /// A file in place of stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Where the state is kept
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Name, id or beginning of an id
+    container: String,
+}
+
+/// Runs it.
+pub fn run(args: Args) -> Result<u8> {
+    let store = Store::open(args.root.as_deref())?;
+    let container = store.find(&args.container)?;
+    if args.output.is_none() && std::io::stdout().is_terminal() {
+        return Err(Error::kind(Kind::Usage, "will not write an archive to a terminal")
+            .hint("name a file with -o, or redirect stdout"));
+    }
+    let what = || format!("cannot export container {}", container.name());
+    // Opened first: the view may leave this mount namespace.
+    let out: Box<dyn Write> = match &args.output {
+        Some(path) => Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
+        None => Box::new(std::io::stdout().lock()),
+    };
+    let write = || -> Result<()> {
+        let view = View::open(&store, &container, false)?;
+        let mut out = BufWriter::with_capacity(256 << 10, out);
+        create::create(&view.path(), Target::Plain, &mut out)?;
+        out.flush().context("cannot write the archive")
+    };
+    write().with_context(what).inspect_err(|_e| {
+        if let Some(path) = &args.output {
+            let _ = std::fs::remove_file(path); // the first failure says more
+        }
+    })?;
+    Ok(0)
+}

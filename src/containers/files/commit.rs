@@ -1,0 +1,169 @@
+//! `commit`: an image out of what a container has written.
+//!
+//! What it does: writes the upper directory as one more layer over those of the container's image,
+//! and a configuration in which the container's own stands for the image's. What is mounted in the
+//! container is no part of it. It is all or nothing: until the image has its name, nobody sees any
+//! of it.
+//!
+//! What it implements: docker's `commit`; image-spec "Image Configuration", "Layer".
+//! Interface: [`Wish`], [`commit`]. Read next: [`crate::images::Staging`].
+
+use super::super::store::{Container, Store};
+use super::super::{lifecycle, time::Time};
+use super::changes;
+use crate::error::{Context, Error, Kind, Result};
+use crate::images::{self, Image, Reference, apply_change, descriptor};
+use crate::layers::compression::Compression;
+use crate::layers::create::Writer;
+use crate::spec::image::{Config, History, ImageConfig, Manifest, RootFs, media_type};
+use std::io::{BufReader, BufWriter, Seek, Write};
+use std::path::PathBuf;
+
+/// What a user asks for.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// The name it gets.
+    pub name: Option<Reference>,
+    /// Who made it.
+    pub author: String,
+    /// A remark.
+    pub message: String,
+    /// Dockerfile instructions.
+    pub changes: Vec<String>,
+    /// Freeze the container while its files are read.
+    pub pause: bool,
+}
+
+/// Makes the image. Errors: a change that is none; a file that vanishes while it is read (not when
+/// it is paused); a container whose root is a directory of the host's.
+pub fn commit(store: &Store, container: &Container, wish: &Wish) -> Result<Image> {
+    if container.record.rootfs.is_some() {
+        return Err(Error::kind(
+            Kind::Unsupported,
+            "a container that was made with --rootfs has no image to add a layer to",
+        )
+        .hint("`glassbox export` and `glassbox image import` make an image of all of it"));
+    }
+    let mut config = configuration(container);
+    for change in &wish.changes {
+        apply_change(&mut config, change)?;
+    }
+    let status = super::super::reconcile::settled(container)?;
+    let paused = wish.pause && status.phase == super::super::Phase::Running;
+    if paused {
+        lifecycle::pause(container).map_err(|e| {
+            e.hint("without a cgroup nothing can be paused: --no-pause commits while it runs")
+        })?;
+    }
+    let made = write(store, container, wish, config);
+    if paused {
+        lifecycle::unpause(container)?;
+    }
+    made.with_context(|| format!("cannot commit container {}", container.name()))
+}
+
+fn write(store: &Store, container: &Container, wish: &Wish, config: Config) -> Result<Image> {
+    let images = images::Store::open(&store.paths().root)?;
+    let base = images.find(&container.record.image_id)?;
+    let stage = images.stage()?;
+    let scratch = stage.scratch("layer");
+    let what = || format!("cannot write {}", scratch.display());
+    let mut file = std::fs::File::options()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .open(&scratch)
+        .with_context(what)?;
+    let mut out = BufWriter::with_capacity(256 << 10, &mut file);
+    layer(store, container, &mut out)?;
+    out.flush().with_context(what)?;
+    drop(out);
+    file.rewind().with_context(what)?;
+    let plain = Compression::Plain.media_type();
+    let blob = stage.put_stream(plain, BufReader::new(&file), None)?;
+    drop(file);
+    let mut layers = base_layers(&images, &base)?;
+    layers.push(descriptor(plain, blob.digest.clone(), blob.size));
+    let now = Time::now().to_string();
+    let mut diff_ids = base.config.rootfs.diff_ids.clone();
+    diff_ids.push(blob.digest);
+    let mut history = base.config.history.clone();
+    history.push(History {
+        created: Some(now.clone()),
+        created_by: Some(container.record.config.args().join(" ")),
+        author: Some(wish.author.clone()).filter(|a| !a.is_empty()),
+        comment: Some(wish.message.clone()).filter(|m| !m.is_empty()),
+        ..History::default()
+    });
+    let document = ImageConfig {
+        created: Some(now),
+        author: Some(wish.author.clone()).filter(|a| !a.is_empty()),
+        config: Some(config),
+        rootfs: RootFs {
+            diff_ids,
+            ..base.config.rootfs.clone()
+        },
+        history,
+        ..base.config.clone()
+    };
+    let document = stage.put_json(media_type::CONFIG, &document)?;
+    let manifest = stage.put_json(media_type::MANIFEST, &Manifest::new(document, layers))?;
+    let names: Vec<Reference> = wish.name.iter().cloned().collect();
+    stage.commit(&manifest, &names)
+}
+
+fn base_layers(
+    images: &images::Store,
+    base: &Image,
+) -> Result<Vec<crate::spec::image::Descriptor>> {
+    let manifest: Manifest = images.read_json(&base.manifest.digest)?;
+    Ok(manifest.layers)
+}
+
+/// The upper directory as a layer. An ordinary user's container has root where the host has the
+/// user: the layer has what the container knows.
+fn layer(store: &Store, container: &Container, out: impl Write) -> Result<()> {
+    let mut tree = changes::upper(store, container)?;
+    if !nix::unistd::geteuid().is_root() {
+        let linux = lifecycle::spec(container)?.linux.unwrap_or_default();
+        let inside = |maps: &[crate::spec::runtime::IdMapping], id: u32| {
+            let map = maps
+                .iter()
+                .find(|m| (m.host_id..m.host_id.saturating_add(m.size)).contains(&id));
+            map.map_or(id, |m| m.container_id + (id - m.host_id))
+        };
+        for node in tree.nodes.values_mut() {
+            node.uid = inside(&linux.uid_mappings, node.uid);
+            node.gid = inside(&linux.gid_mappings, node.gid);
+        }
+    }
+    let mut writer = Writer::new(out);
+    for (path, node) in &tree.nodes {
+        match node.is_whiteout() {
+            true => writer.whiteout(path)?,
+            false => writer.node(&tree, path, node)?,
+        }
+        if node.opaque && path != &PathBuf::new() {
+            writer.opaque(path)?;
+        }
+    }
+    writer.finish().map(drop)
+}
+
+/// The container's configuration as an image's.
+fn configuration(container: &Container) -> Config {
+    let c = &container.record.config;
+    Config {
+        user: c.user.clone(),
+        env: c.env.clone(),
+        entrypoint: c.entrypoint.clone(),
+        cmd: c.cmd.clone(),
+        volumes: c.volumes.clone(),
+        working_dir: c.working_dir.clone(),
+        labels: c.labels.clone(),
+        stop_signal: Some(c.stop_signal.clone()).filter(|s| !s.is_empty()),
+        stop_timeout: c.stop_timeout,
+        healthcheck: c.healthcheck.clone(),
+        ..Config::default()
+    }
+}
