@@ -240,7 +240,7 @@ pub fn remove(store: &Store, name: &str) -> Result<()> {
 fn take_away(store: &Store, name: &str) -> Result<Option<PathBuf>> {
     let dir = store.paths().volumes();
     let going = dir.join(format!("{GOING}{name}-{}", std::process::id()));
-    match sys::fs::renameat2(sys::fs::CWD, &dir.join(name), sys::fs::CWD, &going, 0) {
+    match sys::fs::renameat2(sys::fs::CWD, dir.join(name), sys::fs::CWD, &going, 0) {
         Ok(()) => Ok(Some(going)),
         Err(e) if e.errno == sys::Errno::ENOENT => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot remove volume {name}")),
