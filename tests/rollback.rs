@@ -172,3 +172,64 @@ fn a_rootless_container() {
     };
     case.fail_each(&|_, _| ());
 }
+
+/// An exec that fails leaves the container with the processes that it had, and nothing else.
+#[test]
+fn an_exec_into_a_running_container() {
+    if let Some(why) = missing(&["root"]) {
+        return skip(why);
+    }
+    let root = TempRoot::new("rollback-exec");
+    let leaks = LeakCheck::new(&root);
+    let go = |fail: Option<&str>, words: &[&str]| {
+        let run = Run::new(words).env("GLASSBOX_ROOT", root.path());
+        match fail {
+            Some(step) => run.env("GLASSBOX_FAIL_STEP", step).go(),
+            None => run.go(),
+        }
+    };
+    let run = [
+        "run", "-d", "--name", "box", "--init", "lab", "sleep", "300",
+    ];
+    go(None, &run).success();
+    let top = || go(None, &["top", "box", "-o", "pid,args"]).success().stdout;
+    let inside = top();
+    let always = [
+        "pidfd",
+        "born-undumpable",
+        "join-pid",
+        "clone",
+        "dumpable",
+        "not-dumpable",
+        "join",
+        "session",
+        "keyring",
+        "cwd",
+    ];
+    // These are steps of some hosts only: of cgroup v2, and of v1.
+    let somewhere = ["open-cgroup", "attach"];
+    let terminal = [
+        "terminal-channel",
+        "open-root",
+        "terminal",
+        "receive-terminal",
+    ];
+    let mut of_this_host = 0;
+    for (flags, own) in [(&[][..], &["streams"][..]), (&["-t"], &terminal)] {
+        let words = [&["exec"], flags, &["box", "true"]].concat();
+        for step in always.iter().chain(own).chain(&somewhere) {
+            let out = go(Some(step), &words);
+            if somewhere.contains(step) && out.code() == 0 {
+                continue;
+            }
+            of_this_host += usize::from(somewhere.contains(step));
+            assert_eq!(out.code(), 1, "{step} of {words:?}: {out}");
+            out.err_has(&format!("step {step:?} was told to fail"));
+            assert_eq!(top(), inside, "{step} of {words:?} left a process");
+        }
+        go(None, &words).success();
+    }
+    assert!(of_this_host > 0, "it entered no cgroup");
+    go(None, &["rm", "-f", "box"]).success();
+    leaks.check();
+}

@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<u8> {
         privileged: args.privileged,
         keys: client::parse_keys(&args.detach_keys)?,
     };
-    Ok(match exec::exec(&store, &container, &wish)? {
+    Ok(match exec::exec(&store, &container, &wish, &super::run::options(false))? {
         Finished::Ended(code) => code as u8,
         Finished::Detached => 0,
     })

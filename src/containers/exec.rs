@@ -55,7 +55,12 @@ pub enum Finished {
 
 /// Runs it and passes the streams on until it ends. Errors: the container does not run; the
 /// program cannot be found or executed.
-pub fn exec(store: &Store, container: &Container, wish: &Wish) -> Result<Finished> {
+pub fn exec(
+    store: &Store,
+    container: &Container,
+    wish: &Wish,
+    options: &journal::Options,
+) -> Result<Finished> {
     let status = reconcile::status(container)?;
     container.must_run(&status)?;
     drop(lifecycle::init(container, &status)?);
@@ -73,7 +78,7 @@ pub fn exec(store: &Store, container: &Container, wish: &Wish) -> Result<Finishe
         stdio,
         preserve_fds: 0,
     };
-    let launched = runtime::exec(request, &mut (), &journal::Options::default())?;
+    let launched = runtime::exec(request, &mut (), options)?;
     if wish.detach {
         return Ok(Finished::Detached);
     }
