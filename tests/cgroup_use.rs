@@ -6,8 +6,9 @@ mod common;
 
 use common::cgroup::{Place, wait_for};
 use common::{Run, run};
-use glassbox::cgroups::{bpf_sim, device_program::DeviceRules, devices};
+use glassbox::cgroups::{CgroupPath, Group, bpf_sim, device_program::DeviceRules, devices};
 use glassbox::journal::{Action, Scene};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 #[test]
 fn what_the_command_leaves_behind_ends_with_the_group() {
@@ -309,4 +310,34 @@ fn what_a_killed_run_left_behind_is_cleaned_up_by_the_next() {
         run(["cgroup", "run", "--", "true"]).success();
         run(["cgroup", "stat", path]).code() == 125
     });
+}
+
+/// Containers share a group above them, which goes with the last of them. A tree where that
+/// happens in the middle of a look must not count as one that this caller may not use: its limits
+/// would be left out.
+#[test]
+fn a_group_above_that_comes_and_goes() {
+    let Some(place) = Place::new("above") else {
+        return;
+    };
+    run(["cgroup", "create", &place.path]).success();
+    let path = CgroupPath::parse(&place.at("above/g")).expect("a path");
+    let locate = || Group::locate(&place.layout, &path).expect("a group");
+    let usable: Vec<_> = locate().usable().map(|d| d.dir.clone()).collect();
+    let above = usable[0].parent().expect("a group above");
+    let (stop, turns) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                std::fs::create_dir(above).expect("the group above is made");
+                std::fs::remove_dir(above).expect("and removed, empty");
+                turns.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let looks = (0..1000).map(|_| locate());
+        let missed = looks.filter(|g| g.usable().count() != usable.len()).count();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(missed, 0, "of 1000 looks");
+    });
+    assert!(turns.into_inner() > 100, "it hardly came and went");
 }

@@ -151,6 +151,7 @@ impl Group {
                     Some(first) => first.parent().unwrap_or(&h.mount).to_path_buf(),
                     None => dir.clone(),
                 };
+                let before = identity(&nearest);
                 let denied = denial(h, &nearest);
                 // What an existing group has, or what the nearest existing ancestor can pass on.
                 let (available, withheld) = match h.v2 {
@@ -164,15 +165,15 @@ impl Group {
                         delegated(h, from, &dir)
                     }
                 };
-                let gone = !nearest.exists();
-                ((missing, available, withheld, denied), gone)
+                let same = before.is_some() && before == identity(&nearest);
+                ((missing, available, withheld, denied), same)
             };
             // Another container's end may remove the empty group above between two of these looks.
             // What is not there cannot be written to, and a tree that cannot be written to would be
-            // left out, with its limits: so what has gone is looked at again.
+            // left out, with its limits: so a look is good only when the group stayed for all of it.
             let mut seen = look();
-            for _ in 0..8 {
-                if !seen.1 {
+            for _ in 0..100 {
+                if seen.1 {
                     break;
                 }
                 seen = look();
@@ -381,6 +382,12 @@ fn steps_from(mount: &Path, dir: &Path) -> Vec<PathBuf> {
         .collect();
     steps.reverse();
     steps
+}
+
+/// What tells a directory from another one that was made in its place.
+fn identity(dir: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(dir).ok().map(|m| m.ino())
 }
 
 fn may_write(path: &Path) -> bool {
