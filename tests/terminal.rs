@@ -67,7 +67,8 @@ fn detach_and_attach_again() {
     );
     let mut s = Screen::open(&root, &["attach", "--detach-keys", "ctrl-a,d", "shell"]);
     let mut other = Screen::open(&root, &["attach", "shell"]);
-    std::thread::sleep(Duration::from_millis(300));
+    s.wait_for_raw();
+    other.wait_for_raw();
     s.types("echo value=$X\n");
     s.wait_for("value=kept");
     other.wait_for("value=kept");

@@ -168,6 +168,9 @@ impl Attempt {
         if let Ok(pid) = facts.pid()
             && is_running(pid)
         {
+            // Held open until all are ended: the number of a namespace that is gone is given to
+            // the next one that anybody makes, whose processes are not the lab's.
+            let _held = hold_namespaces(pid);
             let own = own_namespaces(pid);
             if own.is_empty() {
                 left.push(format!(
@@ -226,6 +229,13 @@ fn own_namespaces(pid: i32) -> Vec<String> {
             (theirs != ours).then_some(theirs)
         })
         .collect()
+}
+
+/// Descriptors of the namespaces that [`own_namespaces`] names, of those that may be opened.
+fn hold_namespaces(pid: i32) -> Vec<std::fs::File> {
+    let path = |kind: &&str| format!("/proc/{pid}/ns/{kind}");
+    let open = |kind| std::fs::File::open(path(kind)).ok();
+    KINDS.iter().filter_map(open).collect()
 }
 
 /// This user's processes in one of the namespaces.

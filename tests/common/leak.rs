@@ -10,7 +10,7 @@
 //! comparison is repeated for some seconds, and a cgroup in which somebody else's process lives is
 //! theirs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -130,7 +130,7 @@ impl LeakCheck {
         self.watched.push(directory);
         self
     }
-    /// Also compares this process's children: only for a file whose tests do not run side by side.
+    /// Also compares this thread's children; another test's are those of its own thread.
     pub fn children(mut self) -> LeakCheck {
         self.children = children();
         self.whole = true;
@@ -167,18 +167,28 @@ impl LeakCheck {
         leaks
     }
 
-    /// Checks now, and again for up to ten seconds while something is left (a monitor that is
-    /// just ending is no leak).
+    /// Checks until nothing is left. What another test, side by side with this one, is just making
+    /// or removing comes and goes: a leak is what stays for ten seconds (a monitor that is just
+    /// ending is none either).
     #[track_caller]
     pub fn check(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut seen: BTreeMap<String, Instant> = BTreeMap::new();
+        let start = Instant::now();
         loop {
             let leaks = self.leaks();
-            if leaks.is_empty() {
-                return;
+            seen.retain(|leak, _| leaks.contains(leak));
+            for leak in leaks {
+                seen.entry(leak).or_insert_with(Instant::now);
             }
-            if Instant::now() > deadline {
-                panic!("the test left behind:\n  {}", leaks.join("\n  "));
+            let stays = |since: &Instant| since.elapsed() > Duration::from_secs(10);
+            let left: Vec<_> = seen.iter().filter(|(_, since)| stays(since)).collect();
+            if !left.is_empty() {
+                let left: Vec<_> = left.iter().map(|(leak, _)| leak.as_str()).collect();
+                panic!("the test left behind:\n  {}", left.join("\n  "));
+            }
+            // For ten seconds nothing of the first look has stayed: what there is now is young.
+            if seen.is_empty() || start.elapsed() > Duration::from_secs(30) {
+                return;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -285,18 +295,8 @@ fn own_mounts_too(mountinfo: &str) -> bool {
 }
 
 fn children() -> BTreeSet<i32> {
-    let tasks = std::fs::read_dir("/proc/self/task")
-        .into_iter()
-        .flatten()
-        .flatten();
-    tasks
-        .filter_map(|t| std::fs::read_to_string(t.path().join("children")).ok())
-        .flat_map(|text| {
-            text.split(' ')
-                .filter_map(|p| p.parse().ok())
-                .collect::<Vec<i32>>()
-        })
-        .collect()
+    let text = std::fs::read_to_string("/proc/thread-self/children").expect("children");
+    text.split(' ').filter_map(|p| p.parse().ok()).collect()
 }
 
 fn walk(directory: &Path, into: &mut BTreeSet<PathBuf>) {

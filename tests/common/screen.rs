@@ -100,8 +100,26 @@ impl Screen {
             }
             assert!(
                 Instant::now() < until,
-                "no {text:?} on the screen, only {:?}",
-                self.seen
+                "no {text:?} on the screen, only {:?}; the program: {:?}",
+                self.seen,
+                self.child.try_wait()
+            );
+            self.read();
+        }
+    }
+    /// Waits until the program has put the terminal into raw mode: from now on what is typed is
+    /// the program's alone.
+    #[track_caller]
+    pub fn wait_for_raw(&mut self) {
+        use nix::sys::termios::{LocalFlags, tcgetattr};
+        let until = Instant::now() + self.limit;
+        // A terminal's two ends share their settings.
+        while tcgetattr(&self.master).is_ok_and(|t| t.local_flags.contains(LocalFlags::ICANON)) {
+            assert!(
+                Instant::now() < until,
+                "never in raw mode; the screen says {:?}; the program: {:?}",
+                self.seen,
+                self.child.try_wait()
             );
             self.read();
         }
