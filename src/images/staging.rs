@@ -84,7 +84,7 @@ impl Staging<'_> {
         self.directory.join(name)
     }
 
-    fn blob(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.directory.join("blobs").join(digest.hex())
     }
 
@@ -196,9 +196,14 @@ impl Staging<'_> {
         apply::apply_over(blob, super::unpack::MAX_UNPACKED, to, below)
     }
 
+    /// Where a layer is put that is unpacked here.
+    pub(super) fn layer_place(&self, layer: &Layer) -> PathBuf {
+        self.directory.join("layers").join(layer.chain_id.hex())
+    }
+
     /// Where a layer is that was unpacked here or in the store before.
-    fn unpacked(&self, layer: &Layer) -> PathBuf {
-        let here = self.directory.join("layers").join(layer.chain_id.hex());
+    pub(super) fn unpacked(&self, layer: &Layer) -> PathBuf {
+        let here = self.layer_place(layer);
         match here.is_dir() {
             true => here.join("diff"),
             false => self.store.layer_dir(layer),
@@ -279,6 +284,7 @@ impl Staging<'_> {
             }
         }
         for (manifest, names) in images {
+            self.store.check_whole(manifest)?;
             self.store.add(&lock, manifest, names)?;
         }
         drop(lock);
@@ -311,7 +317,7 @@ impl Staging<'_> {
     }
 }
 
-fn wrong(expected: &Descriptor, how: String) -> Error {
+pub(super) fn wrong(expected: &Descriptor, how: String) -> Error {
     Error::new(format!(
         "the blob {} is not what its descriptor says: {how}",
         expected.digest.short()

@@ -326,27 +326,7 @@ impl Store {
                 config.rootfs.diff_ids.len()
             )));
         }
-        // Entries of the history that made no layer are marked, so the others stand in order.
-        let mut history = config.history.iter().filter(|h| !h.empty_layer);
-        let layers = manifest
-            .layers
-            .iter()
-            .zip(
-                config
-                    .rootfs
-                    .diff_ids
-                    .iter()
-                    .zip(chain_ids(&config.rootfs.diff_ids)),
-            )
-            .map(|(blob, (diff_id, chain_id))| Layer {
-                digest: blob.digest.clone(),
-                size: blob.size,
-                media_type: blob.media_type.clone(),
-                diff_id: diff_id.clone(),
-                chain_id,
-                created_by: history.next().and_then(|h| h.created_by.clone()),
-            })
-            .collect();
+        let layers = layers(&manifest, &config);
         Ok(Image {
             id: manifest.config.digest.clone(),
             manifest: entry,
@@ -494,6 +474,31 @@ impl Store {
 /// The name that an entry of the index has.
 pub fn name_of(entry: &Descriptor) -> Option<Reference> {
     entry.annotations.get(REF_NAME)?.parse().ok()
+}
+
+/// The layers of an image, lowest first: manifest and configuration have the same number.
+pub fn layers(manifest: &Manifest, config: &ImageConfig) -> Vec<Layer> {
+    // Entries of the history that made no layer are marked, so the others stand in order.
+    let mut history = config.history.iter().filter(|h| !h.empty_layer);
+    manifest
+        .layers
+        .iter()
+        .zip(
+            config
+                .rootfs
+                .diff_ids
+                .iter()
+                .zip(chain_ids(&config.rootfs.diff_ids)),
+        )
+        .map(|(blob, (diff_id, chain_id))| Layer {
+            digest: blob.digest.clone(),
+            size: blob.size,
+            media_type: blob.media_type.clone(),
+            diff_id: diff_id.clone(),
+            chain_id,
+            created_by: history.next().and_then(|h| h.created_by.clone()),
+        })
+        .collect()
 }
 
 /// A descriptor of content in the store.

@@ -15,6 +15,9 @@
 //! Interface: [`apply_layer`], [`apply`], [`Target`]. Read next: `create.rs`.
 
 mod deletions;
+mod inherit;
+
+pub use inherit::{Inherited, apply_apart, inherit_from};
 
 use super::archive::{Archive, Entry, Kind};
 use super::compression::{self, Decoded};
@@ -95,6 +98,16 @@ fn run(
     target: Target,
     below: Option<&[PathBuf]>,
 ) -> Result<LeftOut> {
+    run_noting(input, directory, target, below).map(|(left_out, _)| left_out)
+}
+
+/// The same, and says which directories have no entry of their own.
+fn run_noting(
+    input: impl BufRead,
+    directory: &Path,
+    target: Target,
+    below: Option<&[PathBuf]>,
+) -> Result<(LeftOut, BTreeSet<PathBuf>)> {
     let root = fs::open(directory, libc::O_PATH | libc::O_DIRECTORY, 0)
         .with_context(|| format!("cannot open {}", directory.display()))?;
     let mut applier = Applier {
@@ -107,6 +120,7 @@ fn run(
         bookkeeping: BTreeSet::new(),
         left_out: LeftOut::default(),
         below,
+        inherited: BTreeSet::new(),
     };
     if below.is_some() {
         applier.inherit(Path::new(""), false)?;
@@ -118,7 +132,7 @@ fn run(
             .with_context(|| format!("cannot apply {}", show(&entry.path)))?;
     }
     applier.finish()?;
-    Ok(applier.left_out)
+    Ok((applier.left_out, applier.inherited))
 }
 
 fn show(path: &[u8]) -> String {
@@ -166,6 +180,8 @@ struct Applier<'a> {
     left_out: LeftOut,
     /// The layers below, top first, where they are known.
     below: Option<&'a [PathBuf]>,
+    /// Directories without an entry of their own, which have what the nearest one below has.
+    inherited: BTreeSet<PathBuf>,
 }
 
 impl Applier<'_> {
@@ -253,50 +269,6 @@ impl Applier<'_> {
             other => other,
         };
         self.parent = Some((parent.to_path_buf(), opened?));
-        Ok(())
-    }
-
-    /// Gives a directory that has no entry of its own what the nearest one below has; where none is
-    /// known or it was deleted and came `again`, what is usual.
-    fn inherit(&mut self, path: &Path, again: bool) -> Result<()> {
-        let directory = self.open_directory(path)?;
-        if again {
-            whiteout::set_opaque(&directory)?;
-        }
-        let Some(below) = self.below.filter(|_| !again) else {
-            return Ok(xattr::fchmod(&directory, 0o755)?); // whatever this process's umask is
-        };
-        let nearest = below.iter().find_map(|layer| {
-            let place = layer.join(path);
-            let meta = std::fs::symlink_metadata(&place).ok()?;
-            Some((place, meta))
-        });
-        let mut entry = Entry {
-            path: path.as_os_str().as_bytes().to_vec(),
-            kind: Kind::Directory,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            mtime: xattr::Time::default(),
-            size: 0,
-            sparse: None,
-            xattrs: Vec::new(),
-        };
-        if let Some((place, meta)) = nearest.filter(|(_, meta)| meta.is_dir()) {
-            entry.mode = meta.mode() & 0o7777;
-            (entry.uid, entry.gid) = (meta.uid(), meta.gid());
-            entry.mtime = xattr::Time {
-                seconds: meta.mtime(),
-                nanoseconds: meta.mtime_nsec() as u32,
-            };
-            for name in xattr::llistxattr(&place)? {
-                if let Some(value) = xattr::lgetxattr(&place, &name)? {
-                    entry.xattrs.push((name, value));
-                }
-            }
-        }
-        self.own(&directory, &entry)?;
-        self.pend(path.to_path_buf(), &entry);
         Ok(())
     }
 
@@ -406,6 +378,7 @@ impl Applier<'_> {
     }
 
     fn pend(&mut self, path: PathBuf, entry: &Entry) {
+        self.inherited.remove(&path);
         self.directories.insert(
             path,
             Pending {
