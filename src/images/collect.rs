@@ -5,7 +5,7 @@
 //! What it implements: reachability over image-spec "Image Layout". Interface: [`collect`].
 //! Read next: `create.rs`.
 
-use super::store::{Lock, Store};
+use super::store::{Lock, Store, repo_digest};
 use super::unpack::remove_tree;
 use crate::error::{Context, Error, Result};
 use crate::spec::digest::{Digest, chain_ids};
@@ -26,6 +26,9 @@ pub fn reachable(store: &Store) -> Result<Reachable> {
     let mut found = Reachable::default();
     for entry in store.index()?.manifests {
         mark(store, &entry, &mut found);
+        // The index that it came through, which is all that is here of the other platforms.
+        let top = repo_digest(&entry).and_then(|d| d.parse::<Digest>().ok());
+        found.blobs.extend(top.map(|d| d.hex().to_string()));
     }
     Ok(found)
 }

@@ -5,7 +5,9 @@
 //! `GET /images/{name}/history`) use. Interface: [`rows`], [`history`], [`inspect`].
 //! Read next: the command line's `image` folder.
 
-use super::store::{Image, Store};
+use super::REPO_DIGEST;
+use super::reference::Reference;
+use super::store::{Image, Store, name_of};
 use crate::error::Result;
 use serde_json::{Value, json};
 
@@ -20,6 +22,8 @@ pub struct Row {
     pub image: Image,
     /// Its unpacked size in bytes.
     pub size: u64,
+    /// What the name stands for in its registry.
+    pub digest: String,
 }
 
 const NONE: &str = "<none>";
@@ -36,20 +40,21 @@ pub fn rows(store: &Store) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for image in images {
         let size = store.size(&image);
-        let mut row = |repository: String, tag: String| {
+        let mut row = |repository: String, tag: String, digest: String| {
             rows.push(Row {
                 repository,
                 tag,
                 image: image.clone(),
                 size,
+                digest,
             });
         };
         for name in &image.names {
             let tag = name.tag.clone().unwrap_or_else(|| NONE.into());
-            row(name.familiar_repository(), tag);
+            row(name.familiar_repository(), tag, digest_of(store, &image, name));
         }
         if image.names.is_empty() {
-            row(NONE.into(), NONE.into());
+            row(NONE.into(), NONE.into(), image.manifest.digest.to_string());
         }
     }
     Ok(rows)
@@ -103,14 +108,33 @@ pub fn history(store: &Store, image: &Image) -> Vec<Step> {
     steps
 }
 
+/// `REPOSITORY@DIGEST` for each name: by what it stands for in the registry that it came from, else
+/// by the manifest here.
+fn repo_digests(store: &Store, image: &Image) -> Vec<String> {
+    image
+        .names
+        .iter()
+        .map(|n| format!("{}@{}", n.familiar_repository(), digest_of(store, image, n)))
+        .collect()
+}
+
+fn digest_of(store: &Store, image: &Image, name: &Reference) -> String {
+    let index = store.index().unwrap_or_default();
+    let entry = index.manifests.iter().find(|d| name_of(d).as_ref() == Some(name));
+    let whole = entry.and_then(|d| d.annotations.get(REPO_DIGEST));
+    let of_this = |whole: &&String| {
+        whole.split('@').next() == Some(&format!("{}/{}", name.registry, name.repository))
+    };
+    match whole.filter(of_this).and_then(|w| w.split_once('@')) {
+        Some((_, digest)) => digest.to_string(),
+        None => image.manifest.digest.to_string(),
+    }
+}
+
 /// The document of `inspect`: docker's keys, and `Layers` with each layer's digests.
 pub fn inspect(store: &Store, image: &Image) -> Value {
     let config = &image.config;
-    let mut digests: Vec<String> = image
-        .names
-        .iter()
-        .map(|n| format!("{}@{}", n.familiar_repository(), image.manifest.digest))
-        .collect();
+    let mut digests = repo_digests(store, image);
     digests.dedup();
     let directories: Vec<String> = image
         .layers
@@ -131,7 +155,7 @@ pub fn inspect(store: &Store, image: &Image) -> Value {
         .collect();
     json!({
         "Id": image.id,
-        "RepoTags": image.names.iter().map(|n| n.familiar()).collect::<Vec<_>>(),
+        "RepoTags": image.names.iter().filter(|n| n.tag.is_some()).map(|n| n.familiar()).collect::<Vec<_>>(),
         "RepoDigests": digests,
         "Comment": config.history.last().and_then(|h| h.comment.clone()).unwrap_or_default(),
         "Created": config.created,

@@ -32,5 +32,9 @@ pub use load::{Loaded, load};
 pub use reference::Reference;
 pub use save::{Format, save, save_directory};
 pub use staging::Staging;
-pub use store::{Image, Layer, Lock, Store, descriptor, layers, name_of};
-pub use unpack::remove_tree;
+pub use store::{Image, Layer, Lock, Store, descriptor, name_of, repo_digest};
+pub use unpack::{layers, remove_tree};
+
+/// The annotation of the store's index with what an image's name stands for in its registry:
+/// `docker.io/library/debian@sha256:…`, of an index where it came through one.
+pub const REPO_DIGEST: &str = "io.glassbox.repo-digest";

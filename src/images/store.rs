@@ -19,9 +19,10 @@
 //! What it implements: image-spec "Image Layout", "Image Index", "Image Manifest", "Layer" (chain
 //! ids). Interface: [`Store`], [`Image`]. Read next: `unpack.rs`.
 
+use super::REPO_DIGEST;
 use super::reference::Reference;
 use crate::error::{Context, Error, Kind, Result};
-use crate::spec::digest::{Digest, chain_ids};
+use crate::spec::digest::Digest;
 use crate::spec::image::{
     Descriptor, ImageConfig, Index, Manifest, Platform, REF_NAME, media_type,
 };
@@ -326,7 +327,7 @@ impl Store {
                 config.rootfs.diff_ids.len()
             )));
         }
-        let layers = layers(&manifest, &config);
+        let layers = super::unpack::layers(&manifest, &config);
         Ok(Image {
             id: manifest.config.digest.clone(),
             manifest: entry,
@@ -376,7 +377,7 @@ impl Store {
         };
         if let Ok(reference) = &reference {
             let by_name = |d: &&Descriptor| match &reference.digest {
-                Some(digest) => d.digest.to_string() == *digest,
+                Some(digest) => d.digest.to_string() == *digest || repo_digest(d) == Some(digest),
                 None => name_of(d).as_ref() == Some(reference),
             };
             if let Some(entry) = index.manifests.iter().find(by_name) {
@@ -476,29 +477,9 @@ pub fn name_of(entry: &Descriptor) -> Option<Reference> {
     entry.annotations.get(REF_NAME)?.parse().ok()
 }
 
-/// The layers of an image, lowest first: manifest and configuration have the same number.
-pub fn layers(manifest: &Manifest, config: &ImageConfig) -> Vec<Layer> {
-    // Entries of the history that made no layer are marked, so the others stand in order.
-    let mut history = config.history.iter().filter(|h| !h.empty_layer);
-    manifest
-        .layers
-        .iter()
-        .zip(
-            config
-                .rootfs
-                .diff_ids
-                .iter()
-                .zip(chain_ids(&config.rootfs.diff_ids)),
-        )
-        .map(|(blob, (diff_id, chain_id))| Layer {
-            digest: blob.digest.clone(),
-            size: blob.size,
-            media_type: blob.media_type.clone(),
-            diff_id: diff_id.clone(),
-            chain_id,
-            created_by: history.next().and_then(|h| h.created_by.clone()),
-        })
-        .collect()
+/// The digest of what an entry's name stands for in its registry, an index maybe.
+pub fn repo_digest(entry: &Descriptor) -> Option<&str> {
+    entry.annotations.get(REPO_DIGEST)?.split_once('@').map(|(_, digest)| digest)
 }
 
 /// A descriptor of content in the store.

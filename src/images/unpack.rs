@@ -14,7 +14,8 @@ use super::store::{Image, Layer, Lock, Store};
 use crate::error::{Context, Error, Result};
 use crate::layers::apply;
 use crate::layers::compression::Decoded;
-use crate::spec::Digest;
+use crate::spec::digest::{Digest, chain_ids};
+use crate::spec::image::{ImageConfig, Manifest};
 use crate::sys::{self, fs::CWD};
 use std::path::{Path, PathBuf};
 
@@ -89,6 +90,31 @@ impl Store {
         let sizes: Option<Vec<u64>> = image.layers.iter().map(|l| self.unpacked_size(l)).collect();
         sizes.map_or_else(|| image.size(), |s| s.iter().sum())
     }
+}
+
+/// The layers of an image, lowest first: manifest and configuration have the same number.
+pub fn layers(manifest: &Manifest, config: &ImageConfig) -> Vec<Layer> {
+    // Entries of the history that made no layer are marked, so the others stand in order.
+    let mut history = config.history.iter().filter(|h| !h.empty_layer);
+    manifest
+        .layers
+        .iter()
+        .zip(
+            config
+                .rootfs
+                .diff_ids
+                .iter()
+                .zip(chain_ids(&config.rootfs.diff_ids)),
+        )
+        .map(|(blob, (diff_id, chain_id))| Layer {
+            digest: blob.digest.clone(),
+            size: blob.size,
+            media_type: blob.media_type.clone(),
+            diff_id: diff_id.clone(),
+            chain_id,
+            created_by: history.next().and_then(|h| h.created_by.clone()),
+        })
+        .collect()
 }
 
 /// What is written beside an unpacked layer.

@@ -143,7 +143,7 @@ pub fn ls(args: LsArgs) -> Result<u8> {
         let created = row.image.config.created.as_deref();
         json!({
             "Repository": row.repository, "Tag": row.tag, "ID": id(row),
-            "Digest": row.image.manifest.digest,
+            "Digest": row.digest,
             "CreatedSince": ago(created), "CreatedAt": created.unwrap_or("N/A"),
             "Size": ui::size(row.size),
         })
@@ -177,7 +177,7 @@ pub fn ls(args: LsArgs) -> Result<u8> {
                 ui::size(row.size),
             ];
             if args.digests {
-                cells.insert(2, row.image.manifest.digest.to_string());
+                cells.insert(2, row.digest.clone());
             }
             table.row(cells);
         }

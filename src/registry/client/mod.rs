@@ -34,7 +34,7 @@ pub mod transport;
 
 pub use copy::{CopyOptions, copy};
 pub use manifest::{Document, choose, parse_platform};
-pub use pull::{PullOptions, Pulled, REPO_DIGEST, pull};
+pub use pull::{PullOptions, Pulled, pull};
 pub use push::{Pushed, push};
 
 use crate::error::{Error, Result};

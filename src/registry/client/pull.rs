@@ -22,13 +22,11 @@ use super::parallel::{self, Stop};
 use super::transfer::inline;
 use super::{Client, Event, Watch};
 use crate::error::{Context, Error, Kind, Result};
-use crate::images::{Image, Layer, Received, Reference, Staging, Store, layers, name_of};
+use crate::images::{Image, Layer, REPO_DIGEST, Received, Reference, Staging, Store, layers, name_of};
 use crate::spec::digest::Digest;
 use crate::spec::image::{Descriptor, ImageConfig, Manifest, Platform, media_type};
 use std::io::Read;
 use std::sync::Mutex;
-
-pub use crate::images::REPO_DIGEST;
 
 /// A configuration longer than this is none.
 const MAX_CONFIG: u64 = 8 << 20;
@@ -74,7 +72,7 @@ pub fn pull(
     let top = client.manifest(repository, &name(reference))?;
     let (document, indexes) = descend(client, repository, top.clone(), options.platform.as_ref())?;
     let manifest = document.manifest()?;
-    let config = configuration(store, client, repository, &manifest)?;
+    let config = configuration(&staging, client, repository, &manifest)?;
     let layers = layers(&manifest, &config);
     let received = transfer(&staging, store, client, repository, &manifest, &layers, options, watch)?;
     staging.settle(&layers, &received)?;
@@ -121,7 +119,7 @@ pub(super) fn descend(
 /// The configuration, put aside with the manifest's other blobs. Errors: an artifact; a
 /// configuration that contradicts the manifest.
 fn configuration(
-    store: &Store,
+    staging: &Staging<'_>,
     client: &Client,
     repository: &str,
     manifest: &Manifest,
@@ -147,7 +145,7 @@ fn configuration(
         ))
         .topic("images"));
     }
-    let _ = store;
+    staging.put_stream(&blob.media_type, &bytes[..], Some(blob))?;
     Ok(config)
 }
 

@@ -102,6 +102,11 @@ pub fn inline(descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
 }
 
 impl<'a> Blob<'a> {
+    /// Begins at a byte other than the first.
+    pub fn from_byte(mut self, at: u64) -> Self {
+        self.at = at;
+        self
+    }
     /// Stops soon after this is set.
     pub fn stopped_by(mut self, stop: &'a Stop) -> Self {
         self.stop = Some(stop);

@@ -50,7 +50,7 @@ pub struct Transport {
 }
 
 /// A request's body that can be read again, from any byte on.
-pub type Source<'a> = &'a (dyn Fn(u64) -> Result<Box<dyn Read + 'a>> + Sync);
+pub type Source<'a> = &'a (dyn Fn(u64) -> Result<Box<dyn Read + 'a>> + Sync + 'a);
 
 /// What is asked for.
 pub struct Wish<'a> {
@@ -68,9 +68,9 @@ pub struct Wish<'a> {
     pub again: bool,
 }
 
-impl Wish<'_> {
+impl<'a> Wish<'a> {
     /// A request without a body.
-    pub fn new(method: &'static str, url: &str) -> Wish<'static> {
+    pub fn new(method: &'static str, url: &str) -> Wish<'a> {
         Wish { method, url: url.into(), headers: vec![], bytes: None, stream: None, again: true }
     }
 }
@@ -311,12 +311,12 @@ impl Transport {
             (_, Some((_, open))) => open(0)?,
             _ => Box::new(std::io::empty()),
         };
-        let body = match length {
-            Some(_) => ureq::SendBody::from_reader(&mut *reader),
-            None => ureq::SendBody::none(),
+        let bad = |e: http::Error| Error::new(format!("cannot ask for {what}")).caused_by(e);
+        let answer = match length {
+            Some(_) => self.agent.run(request.body(ureq::SendBody::from_reader(&mut *reader)).map_err(bad)?),
+            None => self.agent.run(request.body(()).map_err(bad)?),
         };
-        let request = request.body(body).map_err(|e| Error::new(format!("cannot ask for {what}")).caused_by(e))?;
-        let answer = self.agent.run(request).map_err(|e| {
+        let answer = answer.map_err(|e| {
             noted.error = Some(e.to_string());
             noted.milliseconds = began.elapsed().as_secs_f64() * 1e3;
             self.trace.note(&Entry::Exchange(noted.clone()));
