@@ -67,6 +67,11 @@ commands! {
         layer "layer",
         image "image",
         volume "volume",
+        pull "pull",
+        push "push",
+        login "login",
+        logout "logout",
+        registry "registry",
         runtime "runtime",
     ;
     "Seeing it":

@@ -1,0 +1,231 @@
+//! `glassbox registry`: stage 5, what a registry holds.
+//!
+//! Interface: [`Args`], [`run`], and [`RegistryFlags`], [`Lines`] for `pull` and `push`.
+//! Read next: [`crate::registry::client`].
+
+use crate::error::{Error, Kind, Result};
+use crate::images::Reference;
+use crate::registry::client::exchange::Trace;
+use crate::registry::client::transport::Patience;
+use crate::registry::client::{self, Client, CopyOptions, Event, Options, Watch};
+use crate::ui;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Registries: where images are kept for other machines.
+#[derive(clap::Args)]
+#[command(arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// List the tags of a repository
+    Tags(ListArgs),
+    /// List the repositories of a registry, where it tells
+    Catalog(ListArgs),
+    /// Print a manifest or an index, byte for byte
+    Manifest(ManifestArgs),
+    /// Take a tag away, or by digest a manifest with all its tags
+    Rm(ManifestArgs),
+    /// Copy an image to another registry or name, without unpacking
+    Copy(CopyArgs),
+}
+
+/// How to speak to a registry.
+#[derive(clap::Args, Debug)]
+pub struct RegistryFlags {
+    /// Without TLS. This machine's own registries are plain anyway.
+    #[arg(long)]
+    insecure: bool,
+    /// A directory with certificates: *.crt are roots, NAME.cert with NAME.key says who we are.
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+    /// How often to try again what fails in passing.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    retries: u32,
+    /// How long the registry may say nothing.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
+    /// Show each HTTP exchange, what was skipped and why, and how bytes became layers, on stderr.
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub explain: Option<Form>,
+}
+
+/// How to show exchanges.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For a person.
+    Text,
+    /// JSON lines.
+    Json,
+}
+
+/// Who tells of exchanges.
+pub fn explain_to_stderr(form: Option<Form>) -> Trace {
+    match form {
+        None => Trace::default(),
+        Some(Form::Text) => Trace::to(|entry| ui::note(entry.to_text())),
+        Some(Form::Json) => Trace::to(|entry| {
+            if let Ok(text) = serde_json::to_string(entry) {
+                ui::note(text);
+            }
+        }),
+    }
+}
+
+impl RegistryFlags {
+    /// A client of a registry.
+    pub fn client(&self, registry: &str, trace: Trace) -> Result<Client> {
+        let options = Options {
+            insecure: self.insecure,
+            cert_dir: self.cert_dir.clone(),
+            patience: Patience { retries: self.retries, stall: Duration::from_secs(self.timeout.max(1)) },
+        };
+        Client::new(registry, &options, Arc::new(trace))
+    }
+}
+
+/// What becomes of layers, a line each, in docker's words.
+pub struct Lines {
+    quiet: bool,
+}
+
+impl Lines {
+    /// Nothing is said when it is `quiet`.
+    pub fn new(quiet: bool) -> Lines {
+        Lines { quiet }
+    }
+    /// A line of the command itself.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            ui::out(text);
+        }
+    }
+}
+
+impl Watch for Lines {
+    fn layer(&self, id: &str, event: Event) {
+        match event {
+            Event::Waiting(_) => self.say(&format!("{id}: Waiting")),
+            Event::Done(how) => self.say(&format!("{id}: {how}")),
+            Event::Begins(_) | Event::Bytes(_) => {}
+        }
+    }
+    fn line(&self, text: &str) {
+        self.say(text);
+    }
+}
+
+/// What to list.
+#[derive(clap::Args)]
+pub struct ListArgs {
+    /// A repository with its registry; for `catalog` a registry.
+    name: String,
+    /// Print JSON: an array of names.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: RegistryFlags,
+}
+
+/// What to show or to remove.
+#[derive(clap::Args)]
+pub struct ManifestArgs {
+    /// [REGISTRY/]REPOSITORY[:TAG][@DIGEST]
+    name: Reference,
+    #[command(flatten)]
+    flags: RegistryFlags,
+}
+
+/// What to copy.
+#[derive(clap::Args)]
+pub struct CopyArgs {
+    /// From.
+    from: Reference,
+    /// To.
+    to: Reference,
+    /// All platforms of an index.
+    #[arg(short, long, conflicts_with = "platform")]
+    all: bool,
+    /// This platform in place of the host's.
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    /// Also what points at it: signatures, bills of materials.
+    #[arg(long)]
+    referrers: bool,
+    #[command(flatten)]
+    flags: RegistryFlags,
+}
+
+/// Runs it.
+pub fn run(args: Args) -> Result<u8> {
+    match args.command {
+        Command::Tags(a) => {
+            let reference: Reference = a.name.parse()?;
+            let client = a.flags.client(&reference.registry, explain_to_stderr(a.flags.explain))?;
+            list(a.json, |take| client.tags(&reference.repository, take))
+        }
+        Command::Catalog(a) => {
+            let client = a.flags.client(&a.name, explain_to_stderr(a.flags.explain))?;
+            list(a.json, |take| client.catalog(take))
+        }
+        Command::Manifest(a) => {
+            let client = a.flags.client(&a.name.registry, explain_to_stderr(a.flags.explain))?;
+            let document = client.manifest(&a.name.repository, &named(&a.name))?;
+            ui::out_raw(String::from_utf8_lossy(&document.bytes));
+            Ok(0)
+        }
+        Command::Rm(a) => {
+            let client = a.flags.client(&a.name.registry, explain_to_stderr(a.flags.explain))?;
+            client.delete(&a.name.repository, &named(&a.name)).map_err(|e| {
+                match (e.get_kind(), &a.name.digest) {
+                    (Kind::Unsupported, None) => e.hint("this registry may take away digests only: NAME@sha256:… goes with all its tags"),
+                    _ => e,
+                }
+            })?;
+            ui::out(format_args!("Deleted: {}", a.name));
+            Ok(0)
+        }
+        Command::Copy(a) => copy(a),
+    }
+}
+
+fn named(reference: &Reference) -> String {
+    reference.digest.clone().or(reference.tag.clone()).unwrap_or_default()
+}
+
+type Take<'a> = &'a mut dyn FnMut(Vec<String>);
+
+/// Each page is printed when it comes; JSON needs the whole.
+fn list(json: bool, fetch: impl FnOnce(Take<'_>) -> Result<()>) -> Result<u8> {
+    let mut all = Vec::new();
+    fetch(&mut |names| match json {
+        true => all.extend(names),
+        false => names.iter().for_each(ui::out),
+    })?;
+    if json {
+        ui::print_json(&all);
+    }
+    Ok(0)
+}
+
+fn copy(a: CopyArgs) -> Result<u8> {
+    if a.to.digest.is_some() {
+        return Err(Error::kind(Kind::Usage, "the copy's name needs a tag, not a digest"));
+    }
+    let from = a.flags.client(&a.from.registry, explain_to_stderr(a.flags.explain))?;
+    let to = a.flags.client(&a.to.registry, explain_to_stderr(a.flags.explain))?;
+    let options = CopyOptions {
+        all: a.all,
+        platform: a.platform.as_deref().map(client::parse_platform).transpose()?,
+        referrers: a.referrers,
+        at_once: 3,
+    };
+    let digest = client::copy((&from, &a.from), (&to, &a.to), &options, &Lines::new(false))?;
+    ui::out(format_args!("Digest: {digest}"));
+    Ok(0)
+}
