@@ -40,7 +40,7 @@ impl Document {
         let value: Value = serde_json::from_slice(&bytes).context("the manifest is no JSON")?;
         let said = said.split(';').next().unwrap_or_default().trim();
         let own = value.get("mediaType").and_then(Value::as_str);
-        if said.contains("manifest.v1+") || value.get("schemaVersion") == Some(&1.into()) {
+        if said.contains("docker.distribution.manifest.v1+") || value.get("schemaVersion") == Some(&1.into()) {
             return Err(Error::kind(Kind::Unsupported, "the image has a manifest of schema 1")
                 .hint("docker deprecated that form in 2019: pull and push the image again with a docker before 28, which converts it"));
         }
