@@ -51,7 +51,11 @@ pub fn rows(store: &Store) -> Result<Vec<Row>> {
         };
         for name in &image.names {
             let tag = name.tag.clone().unwrap_or_else(|| NONE.into());
-            row(name.familiar_repository(), tag, digest_of(store, &image, name));
+            row(
+                name.familiar_repository(),
+                tag,
+                digest_of(store, &image, name),
+            );
         }
         if image.names.is_empty() {
             row(NONE.into(), NONE.into(), image.manifest.digest.to_string());
@@ -120,7 +124,10 @@ fn repo_digests(store: &Store, image: &Image) -> Vec<String> {
 
 fn digest_of(store: &Store, image: &Image, name: &Reference) -> String {
     let index = store.index().unwrap_or_default();
-    let entry = index.manifests.iter().find(|d| name_of(d).as_ref() == Some(name));
+    let entry = index
+        .manifests
+        .iter()
+        .find(|d| name_of(d).as_ref() == Some(name));
     let whole = entry.and_then(|d| d.annotations.get(REPO_DIGEST));
     let of_this = |whole: &&String| {
         whole.split('@').next() == Some(&format!("{}/{}", name.registry, name.repository))

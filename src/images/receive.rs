@@ -55,11 +55,19 @@ impl Staging<'_> {
         let part = self.scratch(&format!("receiving-{}", layer.digest.hex()));
         let what = || format!("cannot write {}", part.display());
         if layer.digest.algorithm() != Algorithm::Sha256 {
-            return Err(Error::kind(Kind::Unsupported, "blobs named by sha512 are not kept by this store"));
+            return Err(Error::kind(
+                Kind::Unsupported,
+                "blobs named by sha512 are not kept by this store",
+            ));
         }
         let file = File::create(&part).with_context(what)?;
-        let mut tee = Tee { input, file: file.try_clone().with_context(what)? };
-        let received = self.decode(layer, &mut tee, limit).map_err(|e| explained(&part, layer, e))?;
+        let mut tee = Tee {
+            input,
+            file: file.try_clone().with_context(what)?,
+        };
+        let received = self
+            .decode(layer, &mut tee, limit)
+            .map_err(|e| explained(&part, layer, e))?;
         file.sync_all().with_context(what)?;
         sys::fs::renameat2(CWD, &part, CWD, self.blob(&layer.digest), 0).with_context(what)?;
         Ok(received)
@@ -75,7 +83,12 @@ impl Staging<'_> {
         self.unpacked(layer).is_dir()
     }
 
-    fn decode(&self, layer: &Layer, input: &mut (impl Read + Send), limit: u64) -> Result<Received> {
+    fn decode(
+        &self,
+        layer: &Layer,
+        input: &mut (impl Read + Send),
+        limit: u64,
+    ) -> Result<Received> {
         let mut received = Received {
             chain_id: layer.chain_id.clone(),
             inherited: None,
@@ -97,7 +110,9 @@ impl Staging<'_> {
             let done = self.layer_place(layer);
             match sys::fs::renameat2(CWD, &place, CWD, &done, 0) {
                 // The same layer over the same layers, twice: one is enough.
-                Err(e) if matches!(e.errno, sys::Errno::EEXIST | sys::Errno::ENOTEMPTY) => remove_tree(&place)?,
+                Err(e) if matches!(e.errno, sys::Errno::EEXIST | sys::Errno::ENOTEMPTY) => {
+                    remove_tree(&place)?
+                }
                 other => other.context("cannot put the layer in place")?,
             }
             received.inherited = Some(inherited);
@@ -156,8 +171,11 @@ impl super::Store {
         let document: Manifest = self.read_json(&manifest.digest)?;
         for blob in document.layers.iter().chain([&document.config]) {
             if !self.has_blob(&blob.digest) {
-                return Err(Error::new(format!("the blob {} was removed meanwhile", blob.digest.short()))
-                    .hint("another command pruned the store; try again"));
+                return Err(Error::new(format!(
+                    "the blob {} was removed meanwhile",
+                    blob.digest.short()
+                ))
+                .hint("another command pruned the store; try again"));
             }
         }
         Ok(())

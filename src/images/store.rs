@@ -479,7 +479,11 @@ pub fn name_of(entry: &Descriptor) -> Option<Reference> {
 
 /// The digest of what an entry's name stands for in its registry, an index maybe.
 pub fn repo_digest(entry: &Descriptor) -> Option<&str> {
-    entry.annotations.get(REPO_DIGEST)?.split_once('@').map(|(_, digest)| digest)
+    entry
+        .annotations
+        .get(REPO_DIGEST)?
+        .split_once('@')
+        .map(|(_, digest)| digest)
 }
 
 /// A descriptor of content in the store.

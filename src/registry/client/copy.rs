@@ -38,7 +38,14 @@ pub fn copy(
     options: &CopyOptions,
     watch: &dyn Watch,
 ) -> Result<Digest> {
-    let run = Run { from: from.0, source: &from.1.repository, to: to.0, target: &to.1.repository, options, watch };
+    let run = Run {
+        from: from.0,
+        source: &from.1.repository,
+        to: to.0,
+        target: &to.1.repository,
+        options,
+        watch,
+    };
     let mut top = from.0.manifest(run.source, &name(from.1))?;
     if !options.all {
         top = descend(from.0, run.source, top, options.platform.as_ref())?.0;
@@ -60,12 +67,15 @@ impl Run<'_> {
     /// Copies what a document leads to, and then the document.
     fn document(&self, document: &Document, name: &str, depth: u32) -> Result<()> {
         if depth > 4 {
-            return Err(crate::error::Error::new("manifests lead to manifests more than four deep"));
+            return Err(crate::error::Error::new(
+                "manifests lead to manifests more than four deep",
+            ));
         }
         match document.index()? {
             Some(index) => {
                 for entry in &index.manifests {
-                    let known = media_type::is_index(&entry.media_type) || media_type::is_manifest(&entry.media_type);
+                    let known = media_type::is_index(&entry.media_type)
+                        || media_type::is_manifest(&entry.media_type);
                     if !known {
                         self.blobs(std::slice::from_ref(entry))?;
                         continue;
@@ -77,9 +87,13 @@ impl Run<'_> {
             None => self.blobs(&blobs_of(&document.manifest()?))?,
         }
         self.to.put_manifest(self.target, name, document)?;
-        self.watch.line(&format!("{}: copied", document.descriptor.digest));
+        self.watch
+            .line(&format!("{}: copied", document.descriptor.digest));
         if self.options.referrers {
-            for entry in self.from.referrers(self.source, &document.descriptor.digest)? {
+            for entry in self
+                .from
+                .referrers(self.source, &document.descriptor.digest)?
+            {
                 let referrer = self.from.child(self.source, &entry)?;
                 self.document(&referrer, &entry.digest.to_string(), depth + 1)?;
             }
@@ -88,29 +102,43 @@ impl Run<'_> {
     }
 
     fn blobs(&self, blobs: &[Descriptor]) -> Result<()> {
-        let mountable: &[&str] = match self.from.registry() == self.to.registry() && self.source != self.target {
-            true => &[self.source],
-            false => &[],
-        };
-        parallel::for_each(blobs, self.options.at_once.max(1), &Stop::default(), |blob| {
-            let short = blob.digest.short();
-            self.watch.layer(short, Event::Waiting(blob.size));
-            let open = |from: u64| -> Result<Box<dyn Read + '_>> {
-                self.watch.layer(short, Event::Begins(blob.size));
-                let count = |n| self.watch.layer(short, Event::Bytes(n));
-                // The receiving registry hashes what comes, and refuses what is not its digest.
-                Ok(Box::new(self.from.blob(self.source, blob).from_byte(from).counted(count)))
+        let mountable: &[&str] =
+            match self.from.registry() == self.to.registry() && self.source != self.target {
+                true => &[self.source],
+                false => &[],
             };
-            let done = self
-                .to
-                .put_blob(self.target, blob, mountable, &open)
-                .with_context(|| format!("cannot copy the blob {short}"))?;
-            self.watch.layer(short, Event::Done(match done {
-                Put::WasThere => "Already exists".into(),
-                Put::Mounted(from) => format!("Mounted from {from}"),
-                Put::Sent => "Copied".into(),
-            }));
-            Ok(())
-        })
+        parallel::for_each(
+            blobs,
+            self.options.at_once.max(1),
+            &Stop::default(),
+            |blob| {
+                let short = blob.digest.short();
+                self.watch.layer(short, Event::Waiting(blob.size));
+                let open = |from: u64| -> Result<Box<dyn Read + '_>> {
+                    self.watch.layer(short, Event::Begins(blob.size));
+                    let count = |n| self.watch.layer(short, Event::Bytes(n));
+                    // The receiving registry hashes what comes, and refuses what is not its digest.
+                    Ok(Box::new(
+                        self.from
+                            .blob(self.source, blob)
+                            .from_byte(from)
+                            .counted(count),
+                    ))
+                };
+                let done = self
+                    .to
+                    .put_blob(self.target, blob, mountable, &open)
+                    .with_context(|| format!("cannot copy the blob {short}"))?;
+                self.watch.layer(
+                    short,
+                    Event::Done(match done {
+                        Put::WasThere => "Already exists".into(),
+                        Put::Mounted(from) => format!("Mounted from {from}"),
+                        Put::Sent => "Copied".into(),
+                    }),
+                );
+                Ok(())
+            },
+        )
     }
 }

@@ -36,11 +36,18 @@ impl Endpoint {
             DOCKER_IO => "registry-1.docker.io",
             other => other,
         };
-        let mut cert_dirs: Vec<PathBuf> =
-            tls::usual_directories(host).into_iter().filter(|d| d.is_dir()).collect();
+        let mut cert_dirs: Vec<PathBuf> = tls::usual_directories(host)
+            .into_iter()
+            .filter(|d| d.is_dir())
+            .collect();
         cert_dirs.extend(cert_dir);
         let plain = insecure || (is_loopback(host) && cert_dirs.is_empty());
-        Endpoint { registry: registry.into(), host: host.into(), plain, cert_dirs }
+        Endpoint {
+            registry: registry.into(),
+            host: host.into(),
+            plain,
+            cert_dirs,
+        }
     }
 
     /// `https://registry-1.docker.io`
@@ -74,7 +81,10 @@ mod tests {
         assert_eq!(base("[::1]:5000", false), "http://[::1]:5000");
         assert_eq!(base("registry.example", false), "https://registry.example");
         assert_eq!(base("registry.example", true), "http://registry.example");
-        assert_eq!(base("localhost.example", false), "https://localhost.example");
+        assert_eq!(
+            base("localhost.example", false),
+            "https://localhost.example"
+        );
         let with = Endpoint::new("localhost:5000", false, Some("/certs".into()));
         assert_eq!(with.base(), "https://localhost:5000");
     }

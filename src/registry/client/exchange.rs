@@ -70,7 +70,14 @@ impl Entry {
     pub fn to_text(&self) -> String {
         match self {
             Entry::Skipped { what, why } => format!("skipped {what}: {why}"),
-            Entry::Layer { digest, media_type, size, diff_id, unpacked, chain_id } => format!(
+            Entry::Layer {
+                digest,
+                media_type,
+                size,
+                diff_id,
+                unpacked,
+                chain_id,
+            } => format!(
                 "layer {digest}\n  {size} bytes of {media_type}\n  → {unpacked} bytes of tar, diff id {diff_id}\n  → unpacked as chain id {chain_id}"
             ),
             Entry::Exchange(e) => {
@@ -106,7 +113,11 @@ pub struct Trace(Option<Mutex<Listener>>);
 
 impl std::fmt::Debug for Trace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Trace(on)" } else { "Trace(off)" })
+        f.write_str(if self.0.is_some() {
+            "Trace(on)"
+        } else {
+            "Trace(off)"
+        })
     }
 }
 
@@ -130,16 +141,33 @@ impl Trace {
     /// Notes what was not needed.
     pub fn skipped(&self, what: impl Into<String>, why: impl Into<String>) {
         if self.is_on() {
-            self.note(&Entry::Skipped { what: what.into(), why: why.into() });
+            self.note(&Entry::Skipped {
+                what: what.into(),
+                why: why.into(),
+            });
         }
     }
 }
 
 /// The headers that say something about the protocol.
 const THAT_MATTER: &[&str] = &[
-    "accept", "content-type", "content-length", "content-range", "range", "if-range", "etag",
-    "docker-content-digest", "location", "www-authenticate", "retry-after", "link", "oci-subject",
-    "oci-filters-applied", "oci-chunk-min-length", "docker-upload-uuid", "transfer-encoding",
+    "accept",
+    "content-type",
+    "content-length",
+    "content-range",
+    "range",
+    "if-range",
+    "etag",
+    "docker-content-digest",
+    "location",
+    "www-authenticate",
+    "retry-after",
+    "link",
+    "oci-subject",
+    "oci-filters-applied",
+    "oci-chunk-min-length",
+    "docker-upload-uuid",
+    "transfer-encoding",
 ];
 
 /// A header as it may be shown; `None` for one that does not matter.
@@ -151,19 +179,35 @@ pub(super) fn header(name: &str, value: &str) -> Option<(String, String)> {
     if !THAT_MATTER.contains(&name) {
         return None;
     }
-    let value = if name == "location" { url(value) } else { value.to_string() };
+    let value = if name == "location" {
+        url(value)
+    } else {
+        value.to_string()
+    };
     Some((name.into(), value))
 }
 
 /// A URL without what may be a secret in its query.
 pub(super) fn url(text: &str) -> String {
-    const OPEN: &[&str] =
-        &["digest", "mount", "from", "n", "last", "scope", "service", "account", "artifactType"];
+    const OPEN: &[&str] = &[
+        "digest",
+        "mount",
+        "from",
+        "n",
+        "last",
+        "scope",
+        "service",
+        "account",
+        "artifactType",
+    ];
     // Whoever writes user:password@ into a URL does not want to read it here.
     let text = match text.split_once("://") {
         Some((scheme, rest)) => {
             let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            format!("{scheme}://{}{path}", authority.rsplit('@').next().unwrap_or(authority))
+            format!(
+                "{scheme}://{}{path}",
+                authority.rsplit('@').next().unwrap_or(authority)
+            )
         }
         None => text.to_string(),
     };
@@ -186,7 +230,10 @@ mod tests {
 
     #[test]
     fn secrets_are_hidden() {
-        assert_eq!(header("authorization", "Bearer abc").unwrap().1, "Bearer (hidden)");
+        assert_eq!(
+            header("authorization", "Bearer abc").unwrap().1,
+            "Bearer (hidden)"
+        );
         assert_eq!(header("cookie", "a=b"), None);
         assert_eq!(
             url("https://u:p@cdn.example/x?X-Sig=abc&digest=sha256:1"),

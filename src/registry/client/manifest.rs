@@ -40,7 +40,9 @@ impl Document {
         let value: Value = serde_json::from_slice(&bytes).context("the manifest is no JSON")?;
         let said = said.split(';').next().unwrap_or_default().trim();
         let own = value.get("mediaType").and_then(Value::as_str);
-        if said.contains("docker.distribution.manifest.v1+") || value.get("schemaVersion") == Some(&1.into()) {
+        if said.contains("docker.distribution.manifest.v1+")
+            || value.get("schemaVersion") == Some(&1.into())
+        {
             return Err(Error::kind(Kind::Unsupported, "the image has a manifest of schema 1")
                 .hint("docker deprecated that form in 2019: pull and push the image again with a docker before 28, which converts it"));
         }
@@ -55,22 +57,35 @@ impl Document {
             Some(own) => own,
             None if known(said) => said,
             // Old registries call everything application/json.
-            None if value.get("manifests").is_some() && value.get("layers").is_none() => media_type::INDEX,
+            None if value.get("manifests").is_some() && value.get("layers").is_none() => {
+                media_type::INDEX
+            }
             None => media_type::MANIFEST,
         };
-        let other = if media_type::is_index(typ) { "layers" } else { "manifests" };
+        let other = if media_type::is_index(typ) {
+            "layers"
+        } else {
+            "manifests"
+        };
         if known(typ) && value.get(other).is_some() {
-            return Err(Error::new(format!("the manifest is called {typ}, but has {other}"))
-                .hint("the same bytes must not mean two things: nothing of it was kept"));
+            return Err(
+                Error::new(format!("the manifest is called {typ}, but has {other}"))
+                    .hint("the same bytes must not mean two things: nothing of it was kept"),
+            );
         }
         let digest = Digest::sha256(&bytes);
-        Ok(Document { descriptor: descriptor(typ, digest, bytes.len() as u64), bytes })
+        Ok(Document {
+            descriptor: descriptor(typ, digest, bytes.len() as u64),
+            bytes,
+        })
     }
 
     /// As an index; `None` when it is none.
     pub fn index(&self) -> Result<Option<Index>> {
         match media_type::is_index(&self.descriptor.media_type) {
-            true => serde_json::from_slice(&self.bytes).context("cannot understand the index").map(Some),
+            true => serde_json::from_slice(&self.bytes)
+                .context("cannot understand the index")
+                .map(Some),
             false => Ok(None),
         }
     }
@@ -79,7 +94,10 @@ impl Document {
         if !media_type::is_manifest(&self.descriptor.media_type) {
             return Err(Error::kind(
                 Kind::Unsupported,
-                format!("a document of type {} is no image", self.descriptor.media_type),
+                format!(
+                    "a document of type {} is no image",
+                    self.descriptor.media_type
+                ),
             ));
         }
         serde_json::from_slice(&self.bytes).context("cannot understand the manifest")
@@ -88,7 +106,11 @@ impl Document {
 
 /// What a reference is called in a URL: its digest, or else its tag.
 pub fn name(reference: &Reference) -> String {
-    reference.digest.clone().or(reference.tag.clone()).unwrap_or_else(|| "latest".into())
+    reference
+        .digest
+        .clone()
+        .or(reference.tag.clone())
+        .unwrap_or_else(|| "latest".into())
 }
 
 impl Client {
@@ -99,12 +121,21 @@ impl Client {
         wish.headers.push(("accept", ACCEPT.join(", ")));
         let mut tried = 0;
         let document = loop {
-            let response = self.send(repository, &Scopes::repository(repository, "pull"), &mut wish)?;
+            let response = self.send(
+                repository,
+                &Scopes::repository(repository, "pull"),
+                &mut wish,
+            )?;
             if response.status != 200 {
                 return Err(response.refusal());
             }
-            let typ = response.header("content-type").unwrap_or_default().to_string();
-            let said = response.header(header::CONTENT_DIGEST).and_then(|d| d.parse::<Digest>().ok());
+            let typ = response
+                .header("content-type")
+                .unwrap_or_default()
+                .to_string();
+            let said = response
+                .header(header::CONTENT_DIGEST)
+                .and_then(|d| d.parse::<Digest>().ok());
             match response.bytes(MAX_MANIFEST) {
                 Ok(bytes) => {
                     let wanted = name.parse::<Digest>().ok();
@@ -122,7 +153,10 @@ impl Client {
                     break Document::new(bytes, &typ)?;
                 }
                 // A body that broke off is asked for again; one that is too long is not.
-                Err(e) if e.message().contains("broke off") && tried < self.transport.patience.retries => {
+                Err(e)
+                    if e.message().contains("broke off")
+                        && tried < self.transport.patience.retries =>
+                {
                     self.transport.pause(tried, None);
                     tried += 1;
                 }
@@ -199,8 +233,13 @@ pub fn choose(index: &Index, wanted: &Platform) -> Result<Descriptor> {
     let variant = |d: &Descriptor| -> (bool, u32) {
         let platform = d.platform.as_ref();
         let variant = platform.and_then(|p| p.variant.clone());
-        let number = variant.as_deref().and_then(|v| v.strip_prefix('v')?.parse().ok());
-        (variant.is_some() && variant == wanted.variant, number.unwrap_or(0))
+        let number = variant
+            .as_deref()
+            .and_then(|v| v.strip_prefix('v')?.parse().ok());
+        (
+            variant.is_some() && variant == wanted.variant,
+            number.unwrap_or(0),
+        )
     };
     let mut best: Option<&Descriptor> = None;
     for entry in index.manifests.iter().filter(fits) {
@@ -211,14 +250,24 @@ pub fn choose(index: &Index, wanted: &Platform) -> Result<Descriptor> {
     best.cloned().ok_or_else(|| {
         // Attestations stand there as unknown/unknown.
         let platforms = index.manifests.iter().filter_map(|d| d.platform.as_ref());
-        let mut all: Vec<String> =
-            platforms.filter(|p| p.os != "unknown").map(ToString::to_string).collect();
+        let mut all: Vec<String> = platforms
+            .filter(|p| p.os != "unknown")
+            .map(ToString::to_string)
+            .collect();
         all.dedup();
         let hint = match all.is_empty() {
             true => "the index names no platform at all".to_string(),
-            false => format!("it is there for {}; --platform asks for one of them", all.join(", ")),
+            false => format!(
+                "it is there for {}; --platform asks for one of them",
+                all.join(", ")
+            ),
         };
-        Error::kind(Kind::NotFound, format!("the image is not there for {wanted}")).hint(hint).topic("images")
+        Error::kind(
+            Kind::NotFound,
+            format!("the image is not there for {wanted}"),
+        )
+        .hint(hint)
+        .topic("images")
     })
 }
 
@@ -236,7 +285,13 @@ mod tests {
 
     #[test]
     fn the_newest_variant_that_runs_is_chosen() {
-        let index = index(&["linux/amd64", "linux/arm/v5", "linux/arm/v7", "linux/arm/v6", "linux/arm64/v8"]);
+        let index = index(&[
+            "linux/amd64",
+            "linux/arm/v5",
+            "linux/arm/v7",
+            "linux/arm/v6",
+            "linux/arm64/v8",
+        ]);
         let chosen = |text: &str| {
             let wanted = parse_platform(text).unwrap();
             choose(&index, &wanted).map(|d| d.platform.unwrap().to_string())
@@ -245,7 +300,10 @@ mod tests {
         assert_eq!(chosen("linux/arm/v6").unwrap(), "linux/arm/v6");
         assert_eq!(chosen("arm64").unwrap(), "linux/arm64/v8");
         let e = chosen("linux/riscv64").unwrap_err();
-        assert!(e.get_hint().unwrap().contains("linux/arm/v5, linux/arm/v7"), "{e:?}");
+        assert!(
+            e.get_hint().unwrap().contains("linux/arm/v5, linux/arm/v7"),
+            "{e:?}"
+        );
     }
 
     #[test]

@@ -97,7 +97,12 @@ impl Client {
     pub fn new(registry: &str, options: &Options, trace: Arc<Trace>) -> Result<Client> {
         let endpoint = Endpoint::new(registry, options.insecure, options.cert_dir.clone());
         let transport = Transport::new(&endpoint, options.patience, Arc::clone(&trace))?;
-        Ok(Client { endpoint, transport, auth: Auth::default(), trace })
+        Ok(Client {
+            endpoint,
+            transport,
+            auth: Auth::default(),
+            trace,
+        })
     }
 
     /// The registry's name.
@@ -115,13 +120,20 @@ impl Client {
     }
 
     /// Sends a request with whatever the registry wants to know of us.
-    pub(crate) fn send(&self, repository: &str, scopes: &Scopes, wish: &mut Wish<'_>) -> Result<Response> {
+    pub(crate) fn send(
+        &self,
+        repository: &str,
+        scopes: &Scopes,
+        wish: &mut Wish<'_>,
+    ) -> Result<Response> {
         let ours = transport::origin(&wish.url) == transport::origin(&self.endpoint.base());
         let mut refused = false;
         loop {
             wish.headers.retain(|(name, _)| *name != "authorization");
             let header = match ours {
-                true => self.auth.header(&self.transport, self.registry(), repository, scopes)?,
+                true => self
+                    .auth
+                    .header(&self.transport, self.registry(), repository, scopes)?,
                 false => None,
             };
             let had = header.is_some();

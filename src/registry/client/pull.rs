@@ -22,7 +22,9 @@ use super::parallel::{self, Stop};
 use super::transfer::inline;
 use super::{Client, Event, Watch};
 use crate::error::{Context, Error, Kind, Result};
-use crate::images::{Image, Layer, REPO_DIGEST, Received, Reference, Staging, Store, layers, name_of};
+use crate::images::{
+    Image, Layer, REPO_DIGEST, Received, Reference, Staging, Store, layers, name_of,
+};
 use crate::spec::digest::Digest;
 use crate::spec::image::{Descriptor, ImageConfig, Manifest, Platform, media_type};
 use std::io::Read;
@@ -44,7 +46,11 @@ pub struct PullOptions {
 
 impl Default for PullOptions {
     fn default() -> Self {
-        PullOptions { platform: None, at_once: 3, max_layer: 64 << 30 }
+        PullOptions {
+            platform: None,
+            at_once: 3,
+            max_layer: 64 << 30,
+        }
     }
 }
 
@@ -74,10 +80,16 @@ pub fn pull(
     let manifest = document.manifest()?;
     let config = configuration(&staging, client, repository, &manifest)?;
     let layers = layers(&manifest, &config);
-    let received = transfer(&staging, store, client, repository, &manifest, &layers, options, watch)?;
+    let received = transfer(
+        &staging, store, client, repository, &manifest, &layers, options, watch,
+    )?;
     staging.settle(&layers, &received)?;
     for document in indexes.iter().chain([&document]) {
-        staging.put_stream(&document.descriptor.media_type, &document.bytes[..], Some(&document.descriptor))?;
+        staging.put_stream(
+            &document.descriptor.media_type,
+            &document.bytes[..],
+            Some(&document.descriptor),
+        )?;
     }
 
     let mut entry = document.descriptor.clone();
@@ -89,11 +101,17 @@ pub fn pull(
         ..reference.clone()
     };
     let same = |d: &Descriptor| {
-        d.digest == entry.digest && name_of(d).as_ref() == Some(&name) && d.annotations.get(REPO_DIGEST) == entry.annotations.get(REPO_DIGEST)
+        d.digest == entry.digest
+            && name_of(d).as_ref() == Some(&name)
+            && d.annotations.get(REPO_DIGEST) == entry.annotations.get(REPO_DIGEST)
     };
     let newer = !store.index()?.manifests.iter().any(same);
     let image = staging.commit(&entry, std::slice::from_ref(&name))?;
-    Ok(Pulled { image, digest: top.digest, newer })
+    Ok(Pulled {
+        image,
+        digest: top.digest,
+        newer,
+    })
 }
 
 /// Follows indexes down to the manifest for a platform; the indexes that it went through.
@@ -126,18 +144,34 @@ fn configuration(
 ) -> Result<ImageConfig> {
     let blob = &manifest.config;
     if !media_type::is_config(&blob.media_type) {
-        return Err(Error::kind(Kind::Unsupported, "this is no image but an artifact")
-            .caused_by(Error::new(format!("its configuration is of type {}", blob.media_type)))
-            .hint("`glassbox registry copy` takes artifacts to another registry"));
+        return Err(
+            Error::kind(Kind::Unsupported, "this is no image but an artifact")
+                .caused_by(Error::new(format!(
+                    "its configuration is of type {}",
+                    blob.media_type
+                )))
+                .hint("`glassbox registry copy` takes artifacts to another registry"),
+        );
     }
-    if let Some(unknown) = manifest.layers.iter().find(|l| !media_type::is_layer(&l.media_type)) {
+    if let Some(unknown) = manifest
+        .layers
+        .iter()
+        .find(|l| !media_type::is_layer(&l.media_type))
+    {
         return Err(Error::kind(
             Kind::Unsupported,
-            format!("the layer {} is of an unknown type, {}", unknown.digest.short(), unknown.media_type),
+            format!(
+                "the layer {} is of an unknown type, {}",
+                unknown.digest.short(),
+                unknown.media_type
+            ),
         ));
     }
-    let bytes = client.small_blob(repository, blob, MAX_CONFIG).context("cannot get the configuration")?;
-    let config: ImageConfig = serde_json::from_slice(&bytes).context("cannot understand the configuration")?;
+    let bytes = client
+        .small_blob(repository, blob, MAX_CONFIG)
+        .context("cannot get the configuration")?;
+    let config: ImageConfig =
+        serde_json::from_slice(&bytes).context("cannot understand the configuration")?;
     let (ids, blobs) = (config.rootfs.diff_ids.len(), manifest.layers.len());
     if ids != blobs {
         return Err(Error::new(format!(
@@ -164,32 +198,38 @@ fn transfer(
     // A blob that stands in several places is transferred once; what else it is, is unpacked then.
     let mut wanted: Vec<(usize, Vec<usize>)> = Vec::new();
     for (i, layer) in layers.iter().enumerate() {
-        match wanted.iter_mut().find(|(first, _)| layers[*first].digest == layer.digest) {
+        match wanted
+            .iter_mut()
+            .find(|(first, _)| layers[*first].digest == layer.digest)
+        {
             Some((_, more)) => more.push(i),
             None => wanted.push((i, vec![])),
         }
     }
-    wanted.iter().for_each(|(i, _)| watch.layer(layers[*i].digest.short(), Event::Waiting(layers[*i].size)));
+    wanted
+        .iter()
+        .for_each(|(i, _)| watch.layer(layers[*i].digest.short(), Event::Waiting(layers[*i].size)));
     let (stop, received) = (Stop::default(), Mutex::new(Vec::new()));
-    let keep = |r: Received, layer: &Layer| {
-        if r.left_out.devices + r.left_out.xattrs > 0 {
-            watch.line(&format!(
+    let keep =
+        |r: Received, layer: &Layer| {
+            if r.left_out.devices + r.left_out.xattrs > 0 {
+                watch.line(&format!(
                 "{}: left out what an ordinary user may not make: {} device nodes, {} attributes",
                 layer.digest.short(), r.left_out.devices, r.left_out.xattrs
             ));
-        }
-        if trace.is_on() {
-            trace.note(&Entry::Layer {
-                digest: layer.digest.to_string(),
-                media_type: layer.media_type.clone(),
-                size: layer.size,
-                diff_id: layer.diff_id.to_string(),
-                unpacked: r.unpacked,
-                chain_id: layer.chain_id.to_string(),
-            });
-        }
-        received.lock().unwrap_or_else(|e| e.into_inner()).push(r);
-    };
+            }
+            if trace.is_on() {
+                trace.note(&Entry::Layer {
+                    digest: layer.digest.to_string(),
+                    media_type: layer.media_type.clone(),
+                    size: layer.size,
+                    diff_id: layer.diff_id.to_string(),
+                    unpacked: r.unpacked,
+                    chain_id: layer.chain_id.to_string(),
+                });
+            }
+            received.lock().unwrap_or_else(|e| e.into_inner()).push(r);
+        };
     parallel::for_each(&wanted, options.at_once, &stop, |(first, more)| {
         let (layer, descriptor) = (&layers[*first], &manifest.layers[*first]);
         let short = layer.digest.short();
@@ -199,25 +239,42 @@ fn transfer(
             watch.layer(short, Event::Begins(layer.size));
             let input: Box<dyn Read + Send> = match inline(descriptor)? {
                 Some(bytes) => {
-                    trace.skipped(format!("layer {short}"), "its content stands in the descriptor");
+                    trace.skipped(
+                        format!("layer {short}"),
+                        "its content stands in the descriptor",
+                    );
                     Box::new(std::io::Cursor::new(bytes))
                 }
                 None => {
                     let count = |n| watch.layer(short, Event::Bytes(n));
-                    Box::new(client.blob(repository, descriptor).stopped_by(&stop).counted(count))
+                    Box::new(
+                        client
+                            .blob(repository, descriptor)
+                            .stopped_by(&stop)
+                            .counted(count),
+                    )
                 }
             };
-            let r = staging.receive(layer, input, options.max_layer).map_err(|e| bounded(e, options)).with_context(what)?;
+            let r = staging
+                .receive(layer, input, options.max_layer)
+                .map_err(|e| bounded(e, options))
+                .with_context(what)?;
             keep(r, layer);
         } else if all().all(|l| staging.is_unpacked(l)) {
             trace.skipped(format!("layer {short}"), "the store has it, unpacked");
             watch.layer(short, Event::Done("Already exists".into()));
             return Ok(());
         } else {
-            trace.skipped(format!("the transfer of layer {short}"), "the store has its blob");
+            trace.skipped(
+                format!("the transfer of layer {short}"),
+                "the store has its blob",
+            );
         }
         for layer in all().filter(|l| !staging.is_unpacked(l)) {
-            let r = staging.unpack_apart(layer, options.max_layer).map_err(|e| bounded(e, options)).with_context(what)?;
+            let r = staging
+                .unpack_apart(layer, options.max_layer)
+                .map_err(|e| bounded(e, options))
+                .with_context(what)?;
             keep(r, layer);
         }
         watch.layer(short, Event::Done("Pull complete".into()));

@@ -56,42 +56,70 @@ pub fn push(
 ) -> Result<Pushed> {
     let repository = &reference.repository;
     let mut bytes = Vec::new();
-    store.open_blob(&image.manifest.digest)?.read_to_end(&mut bytes).context("cannot read the manifest")?;
+    store
+        .open_blob(&image.manifest.digest)?
+        .read_to_end(&mut bytes)
+        .context("cannot read the manifest")?;
     let document = Document::new(bytes, &image.manifest.media_type)?;
     let manifest = document.manifest()?;
     let mut blobs: Vec<&Descriptor> = Vec::new();
     for blob in manifest.layers.iter().chain([&manifest.config]) {
         // Whoever may not distribute a layer must not: others get it where we did.
-        if !blob.urls.is_empty() && blob.media_type.contains("nondistributable") | blob.media_type.contains("foreign") {
-            client.trace().skipped(format!("layer {}", blob.digest.short()), "it may not be distributed");
-            watch.layer(blob.digest.short(), Event::Done("Skipped foreign layer".into()));
+        if !blob.urls.is_empty()
+            && blob.media_type.contains("nondistributable") | blob.media_type.contains("foreign")
+        {
+            client.trace().skipped(
+                format!("layer {}", blob.digest.short()),
+                "it may not be distributed",
+            );
+            watch.layer(
+                blob.digest.short(),
+                Event::Done("Skipped foreign layer".into()),
+            );
         } else if !blobs.iter().any(|b| b.digest == blob.digest) {
             blobs.push(blob);
         }
     }
     let sources = known_sources(store, reference)?;
-    blobs.iter().for_each(|b| watch.layer(b.digest.short(), Event::Waiting(b.size)));
+    blobs
+        .iter()
+        .for_each(|b| watch.layer(b.digest.short(), Event::Waiting(b.size)));
     parallel::for_each(&blobs, at_once, &Stop::default(), |blob| {
         let short = blob.digest.short();
         let open = |from: u64| -> Result<Box<dyn Read + '_>> {
             let mut file = store.open_blob(&blob.digest)?;
-            file.seek(SeekFrom::Start(from)).context("cannot read the blob")?;
+            file.seek(SeekFrom::Start(from))
+                .context("cannot read the blob")?;
             watch.layer(short, Event::Begins(blob.size));
-            Ok(Box::new(Counted { input: file, watch, short }))
+            Ok(Box::new(Counted {
+                input: file,
+                watch,
+                short,
+            }))
         };
-        let from: Vec<&str> = sources.iter().filter(|(_, has)| has.contains(&blob.digest)).map(|(r, _)| r.as_str()).collect();
+        let from: Vec<&str> = sources
+            .iter()
+            .filter(|(_, has)| has.contains(&blob.digest))
+            .map(|(r, _)| r.as_str())
+            .collect();
         let done = client
             .put_blob(repository, blob, &from, &open)
             .with_context(|| format!("cannot push the blob {short}"))?;
-        watch.layer(short, Event::Done(match done {
-            Put::WasThere => "Layer already exists".into(),
-            Put::Mounted(from) => format!("Mounted from {from}"),
-            Put::Sent => "Pushed".into(),
-        }));
+        watch.layer(
+            short,
+            Event::Done(match done {
+                Put::WasThere => "Layer already exists".into(),
+                Put::Mounted(from) => format!("Mounted from {from}"),
+                Put::Sent => "Pushed".into(),
+            }),
+        );
         Ok(())
     })?;
     client.put_manifest(repository, &super::manifest::name(reference), &document)?;
-    Ok(Pushed { digest: document.descriptor.digest, size: document.descriptor.size })
+    Ok(Pushed {
+        digest: document.descriptor.digest,
+        size: document.descriptor.size,
+    })
 }
 
 struct Counted<'a, R> {
@@ -113,8 +141,16 @@ impl<R: Read> Read for Counted<'_, R> {
 fn known_sources(store: &Store, to: &Reference) -> Result<Vec<(String, Vec<Digest>)>> {
     let mut sources: Vec<(String, Vec<Digest>)> = Vec::new();
     for image in store.list()? {
-        for name in image.names.iter().filter(|n| n.registry == to.registry && n.repository != to.repository) {
-            let digests = image.layers.iter().map(|l| l.digest.clone()).chain([image.id.clone()]);
+        for name in image
+            .names
+            .iter()
+            .filter(|n| n.registry == to.registry && n.repository != to.repository)
+        {
+            let digests = image
+                .layers
+                .iter()
+                .map(|l| l.digest.clone())
+                .chain([image.id.clone()]);
             sources.push((name.repository.clone(), digests.collect()));
         }
     }
@@ -128,7 +164,10 @@ impl Client {
 
     /// Whether the repository has a blob.
     pub fn has_blob(&self, repository: &str, blob: &Descriptor) -> Result<bool> {
-        let mut wish = Wish::new("HEAD", &self.url(repository, &format!("blobs/{}", blob.digest)));
+        let mut wish = Wish::new(
+            "HEAD",
+            &self.url(repository, &format!("blobs/{}", blob.digest)),
+        );
         let response = self.send(repository, &Self::writing(repository), &mut wish)?;
         match response.status {
             200 => Ok(true),
@@ -148,7 +187,10 @@ impl Client {
     ) -> Result<Put> {
         let short = blob.digest.short();
         if self.has_blob(repository, blob)? {
-            self.trace().skipped(format!("the transfer of blob {short}"), "the repository has it");
+            self.trace().skipped(
+                format!("the transfer of blob {short}"),
+                "the repository has it",
+            );
             return Ok(Put::WasThere);
         }
         let mut tried = 0;
@@ -157,7 +199,10 @@ impl Client {
             let location = match self.begin(repository, blob, mount.copied())? {
                 Begun::Mounted => {
                     let from = mount.map(ToString::to_string).unwrap_or_default();
-                    self.trace().skipped(format!("the transfer of blob {short}"), format!("mounted from {from}"));
+                    self.trace().skipped(
+                        format!("the transfer of blob {short}"),
+                        format!("mounted from {from}"),
+                    );
                     return Ok(Put::Mounted(from));
                 }
                 Begun::At(location) => location,
@@ -166,7 +211,8 @@ impl Client {
                 Ok(()) => return Ok(Put::Sent),
                 // The upload is gone, or nobody knows where it stands: from the start.
                 Err((e, true)) if tried < self.transport.patience.retries => {
-                    self.trace().skipped(format!("the rest of upload {short}"), format!("{e:#}"));
+                    self.trace()
+                        .skipped(format!("the rest of upload {short}"), format!("{e:#}"));
                     self.transport.pause(tried, None);
                     tried += 1;
                 }
@@ -182,7 +228,10 @@ impl Client {
             scopes = scopes.and(&format!("repository:{from}:pull"));
             query = format!("?mount={}&from={}", blob.digest, escape(from));
         }
-        let mut wish = Wish::new("POST", &self.url(repository, &format!("blobs/uploads/{query}")));
+        let mut wish = Wish::new(
+            "POST",
+            &self.url(repository, &format!("blobs/uploads/{query}")),
+        );
         let response = self.send(repository, &scopes, &mut wish)?;
         match response.status {
             201 if mount.is_some() => Ok(Begun::Mounted),
@@ -207,8 +256,13 @@ impl Client {
             let join = if location.contains('?') { '&' } else { '?' };
             format!("{location}{join}digest={}", blob.digest)
         };
-        let mut wish = Wish { stream: Some((blob.size, open)), again: false, ..Wish::new("PUT", &finish(location)) };
-        wish.headers.push(("content-type", "application/octet-stream".into()));
+        let mut wish = Wish {
+            stream: Some((blob.size, open)),
+            again: false,
+            ..Wish::new("PUT", &finish(location))
+        };
+        wish.headers
+            .push(("content-type", "application/octet-stream".into()));
         let mut failure = match self.send(repository, &scopes, &mut wish) {
             Ok(r) if r.status == 201 => return Ok(()),
             Ok(r) if transient(r.status) => r.refusal(),
@@ -222,13 +276,19 @@ impl Client {
             let Ok(response) = self.send(repository, &scopes, &mut wish) else {
                 continue;
             };
-            let range = response.header("range").map(|r| r.trim_start_matches("bytes=").to_string());
-            let arrived = range.and_then(|r| r.split_once('-')?.1.parse::<u64>().ok()).map(|last| last + 1);
+            let range = response
+                .header("range")
+                .map(|r| r.trim_start_matches("bytes=").to_string());
+            let arrived = range
+                .and_then(|r| r.split_once('-')?.1.parse::<u64>().ok())
+                .map(|last| last + 1);
             if response.status == 404 && self.has_blob(repository, blob).unwrap_or(false) {
                 return Ok(()); // all of it came, and only the answer was lost
             }
             // `0-0` stands for one byte and for none.
-            let Some(arrived) = arrived.filter(|n| response.status == 204 && *n > 1 && *n <= blob.size) else {
+            let Some(arrived) =
+                arrived.filter(|n| response.status == 204 && *n > 1 && *n <= blob.size)
+            else {
                 return Err((failure, true));
             };
             location = self::location(&response).unwrap_or(location);
@@ -243,8 +303,10 @@ impl Client {
                     again: false,
                     ..Wish::new("PATCH", &location)
                 };
-                wish.headers.push(("content-type", "application/octet-stream".into()));
-                wish.headers.push(("content-range", format!("{arrived}-{}", blob.size - 1)));
+                wish.headers
+                    .push(("content-type", "application/octet-stream".into()));
+                wish.headers
+                    .push(("content-range", format!("{arrived}-{}", blob.size - 1)));
                 match self.send(repository, &scopes, &mut wish) {
                     Ok(r) if r.status == 202 => location = self::location(&r).unwrap_or(location),
                     Ok(r) if transient(r.status) => {
@@ -258,7 +320,11 @@ impl Client {
                     }
                 }
             }
-            let response = self.send(repository, &scopes, &mut Wish::new("PUT", &finish(&location)));
+            let response = self.send(
+                repository,
+                &scopes,
+                &mut Wish::new("PUT", &finish(&location)),
+            );
             return match response {
                 Ok(r) if r.status == 201 => Ok(()),
                 Ok(r) => Err((r.refusal(), true)),
@@ -270,18 +336,27 @@ impl Client {
 
     /// Puts a manifest or an index under a tag or its digest. Errors: the registry calls it by
     /// another digest.
-    pub(super) fn put_manifest(&self, repository: &str, name: &str, document: &Document) -> Result<()> {
+    pub(super) fn put_manifest(
+        &self,
+        repository: &str,
+        name: &str,
+        document: &Document,
+    ) -> Result<()> {
         let mut wish = Wish::new("PUT", &self.url(repository, &format!("manifests/{name}")));
-        wish.headers.push(("content-type", document.descriptor.media_type.clone()));
+        wish.headers
+            .push(("content-type", document.descriptor.media_type.clone()));
         wish.bytes = Some(&document.bytes);
         let response = self.send(repository, &Self::writing(repository), &mut wish)?;
         if response.status != 201 {
             return Err(response.refusal());
         }
         match response.header(header::CONTENT_DIGEST) {
-            Some(said) if said != document.descriptor.digest.to_string() => Err(Error::new(format!(
-                "the registry keeps the manifest {} as {said}", document.descriptor.digest
-            ))),
+            Some(said) if said != document.descriptor.digest.to_string() => {
+                Err(Error::new(format!(
+                    "the registry keeps the manifest {} as {said}",
+                    document.descriptor.digest
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -298,12 +373,17 @@ fn transient(status: u16) -> bool {
 
 /// Where an upload goes on.
 fn location(response: &Response) -> Result<String> {
-    let to = response.header("location").context("the registry began an upload and does not say where")?;
+    let to = response
+        .header("location")
+        .context("the registry began an upload and does not say where")?;
     let whole = join(&response.url, to)?;
     if response.url.starts_with("https://") && !whole.starts_with("https://") {
         return Err(Error::kind(
             Kind::Unsupported,
-            format!("the registry would have the upload sent in clear, to {}", exchange::url(&whole)),
+            format!(
+                "the registry would have the upload sent in clear, to {}",
+                exchange::url(&whole)
+            ),
         ));
     }
     Ok(whole)

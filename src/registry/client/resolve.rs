@@ -80,12 +80,16 @@ fn look_up(host: &str) -> std::io::Result<Vec<IpAddr>> {
 
 /// The addresses that a hosts file gives a name.
 fn in_hosts(text: &str, host: &str) -> Vec<IpAddr> {
-    let lines = text.lines().map(|l| l.split('#').next().unwrap_or_default());
+    let lines = text
+        .lines()
+        .map(|l| l.split('#').next().unwrap_or_default());
     lines
         .filter_map(|line| {
             let mut words = line.split_whitespace();
             let address = words.next()?.parse().ok()?;
-            words.any(|w| w.eq_ignore_ascii_case(host)).then_some(address)
+            words
+                .any(|w| w.eq_ignore_ascii_case(host))
+                .then_some(address)
         })
         .collect()
 }
@@ -96,7 +100,9 @@ fn resolv_conf(text: &str) -> (Vec<IpAddr>, Vec<String>) {
     for line in text.lines() {
         let mut words = line.split_whitespace();
         match words.next() {
-            Some("nameserver") => servers.extend(words.next().and_then(|w| w.parse::<IpAddr>().ok())),
+            Some("nameserver") => {
+                servers.extend(words.next().and_then(|w| w.parse::<IpAddr>().ok()))
+            }
             Some("search" | "domain") => search = words.map(String::from).collect(),
             _ => {}
         }
@@ -124,7 +130,9 @@ fn question(server: IpAddr, host: &str, kind: TYPE) -> std::io::Result<Vec<IpAdd
     let mut packet = Packet::new_query(number);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
     let name = Name::new(host).map_err(other)?;
-    packet.questions.push(Question::new(name, kind.into(), CLASS::IN.into(), false));
+    packet
+        .questions
+        .push(Question::new(name, kind.into(), CLASS::IN.into(), false));
     let query = packet.build_bytes_vec().map_err(other)?;
 
     let any: IpAddr = match server {
@@ -144,7 +152,9 @@ fn question(server: IpAddr, host: &str, kind: TYPE) -> std::io::Result<Vec<IpAdd
     }
     let answer = Packet::parse(&buffer).map_err(other)?;
     if answer.id() != number {
-        return Err(std::io::Error::other("DNS: the answer is to another question"));
+        return Err(std::io::Error::other(
+            "DNS: the answer is to another question",
+        ));
     }
     Ok(answer
         .answers
@@ -187,12 +197,18 @@ mod tests {
     #[test]
     fn files_are_read_as_the_manual_says() {
         let hosts = "127.0.0.1 localhost # me\n10.0.0.7\tregistry.lan Registry\n#1.1.1.1 x\n";
-        assert_eq!(in_hosts(hosts, "registry"), ["10.0.0.7".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            in_hosts(hosts, "registry"),
+            ["10.0.0.7".parse::<IpAddr>().unwrap()]
+        );
         assert!(in_hosts(hosts, "x").is_empty());
         let (servers, search) = resolv_conf("search a.example b.example\nnameserver 9.9.9.9\n");
         assert_eq!((servers.len(), search.len()), (1, 2));
         assert_eq!(resolv_conf("").0, [IpAddr::from([127, 0, 0, 1])]);
-        assert_eq!(look_up("[::1]").unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            look_up("[::1]").unwrap(),
+            ["::1".parse::<IpAddr>().unwrap()]
+        );
         assert!(!look_up("localhost").unwrap().is_empty());
     }
 }

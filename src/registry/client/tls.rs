@@ -47,7 +47,10 @@ pub fn config(directories: &[PathBuf]) -> Result<TlsConfig> {
         .map(|der| Certificate::from_der(der.as_ref()))
         .collect();
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let bundle = named.into_iter().chain(HOSTS_ROOTS.iter().map(PathBuf::from)).find(|p| p.is_file());
+    let bundle = named
+        .into_iter()
+        .chain(HOSTS_ROOTS.iter().map(PathBuf::from))
+        .find(|p| p.is_file());
     if let Some(bundle) = bundle {
         roots.extend(certificates(&bundle)?);
     }
@@ -92,8 +95,10 @@ fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>> {
 fn needed(file: &Path) -> Result<Vec<Certificate<'static>>> {
     let found = certificates(file)?;
     match found.is_empty() {
-        true => Err(Error::new(format!("{} holds no certificate", file.display()))
-            .hint("it must be PEM: -----BEGIN CERTIFICATE-----")),
+        true => Err(
+            Error::new(format!("{} holds no certificate", file.display()))
+                .hint("it must be PEM: -----BEGIN CERTIFICATE-----"),
+        ),
         false => Ok(found),
     }
 }
@@ -102,7 +107,10 @@ fn needed(file: &Path) -> Result<Vec<Certificate<'static>>> {
 fn own(file: &Path) -> Result<ClientCert> {
     let key = file.with_extension("key");
     let text = read(&key).map_err(|e| {
-        e.hint(format!("a client's certificate {} needs its key beside it", file.display()))
+        e.hint(format!(
+            "a client's certificate {} needs its key beside it",
+            file.display()
+        ))
     })?;
     let key = PrivateKey::from_pem(&text)
         .map_err(|e| Error::new(format!("{} holds no key", key.display())).caused_by(e))?;

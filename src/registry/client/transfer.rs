@@ -46,7 +46,10 @@ impl Client {
     /// distributed come from the URLs that their descriptor has, if the registry lacks them.
     pub fn blob<'a>(&'a self, repository: &'a str, descriptor: &'a Descriptor) -> Blob<'a> {
         let mut urls = vec![self.url(repository, &format!("blobs/{}", descriptor.digest))];
-        let elsewhere = descriptor.urls.iter().filter(|u| u.starts_with("http://") || u.starts_with("https://"));
+        let elsewhere = descriptor
+            .urls
+            .iter()
+            .filter(|u| u.starts_with("http://") || u.starts_with("https://"));
         urls.extend(elsewhere.cloned());
         Blob {
             client: self,
@@ -65,28 +68,42 @@ impl Client {
     }
 
     /// A small blob, whole and checked.
-    pub fn small_blob(&self, repository: &str, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
+    pub fn small_blob(
+        &self,
+        repository: &str,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> Result<Vec<u8>> {
         let short = descriptor.digest.short();
         if descriptor.size > limit {
-            return Err(Error::new(format!("the document {short} has {} bytes, more than {limit}", descriptor.size)));
+            return Err(Error::new(format!(
+                "the document {short} has {} bytes, more than {limit}",
+                descriptor.size
+            )));
         }
         let bytes = match inline(descriptor)? {
             Some(bytes) => {
-                self.trace().skipped(format!("blob {short}"), "its content stands in the descriptor");
+                self.trace().skipped(
+                    format!("blob {short}"),
+                    "its content stands in the descriptor",
+                );
                 bytes
             }
             None => {
                 let mut bytes = Vec::new();
                 let mut blob = self.blob(repository, descriptor);
-                blob.read_to_end(&mut bytes).with_context(|| format!("cannot get the blob {short}"))?;
+                blob.read_to_end(&mut bytes)
+                    .with_context(|| format!("cannot get the blob {short}"))?;
                 bytes
             }
         };
         match descriptor.digest.matches(&bytes) && bytes.len() as u64 == descriptor.size {
             true => Ok(bytes),
-            false => Err(Error::new(format!("the blob {short} is not what its descriptor says"))
-                .hint("the transfer was damaged, or the registry lies: nothing of it was kept")
-                .topic("digests")),
+            false => Err(
+                Error::new(format!("the blob {short} is not what its descriptor says"))
+                    .hint("the transfer was damaged, or the registry lies: nothing of it was kept")
+                    .topic("digests"),
+            ),
         }
     }
 }
@@ -97,7 +114,8 @@ pub fn inline(descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
         return Ok(None);
     };
     let bytes = base64::engine::general_purpose::STANDARD.decode(data);
-    let bytes = bytes.map_err(|e| Error::new("the data of a descriptor is no base64").caused_by(e))?;
+    let bytes =
+        bytes.map_err(|e| Error::new("the data of a descriptor is no base64").caused_by(e))?;
     Ok(Some(bytes))
 }
 
@@ -119,9 +137,12 @@ impl<'a> Blob<'a> {
     }
 
     fn wrong(&self, how: String) -> Error {
-        Error::new(format!("the blob {} is not what its descriptor says: {how}", self.descriptor.digest.short()))
-            .hint("the registry lies about it, or the image does: nothing of it was kept")
-            .topic("digests")
+        Error::new(format!(
+            "the blob {} is not what its descriptor says: {how}",
+            self.descriptor.digest.short()
+        ))
+        .hint("the registry lies about it, or the image does: nothing of it was kept")
+        .topic("digests")
     }
 
     /// Opens a connection for the bytes from `at` on. Errors with `true` may pass.
@@ -137,12 +158,18 @@ impl<'a> Blob<'a> {
                 wish.headers.extend(strong.map(|t| ("if-range", t.clone())));
             }
             let scopes = Scopes::repository(self.repository, "pull");
-            let response = self.client.send(self.repository, &scopes, &mut wish).map_err(once)?;
+            let response = self
+                .client
+                .send(self.repository, &scopes, &mut wish)
+                .map_err(once)?;
             let rest = self.descriptor.size - self.at;
             match response.status {
                 200 => {
                     if let Some(length) = response.length().filter(|n| *n != self.descriptor.size) {
-                        return Err(once(self.wrong(format!("it has {length} bytes in place of {}", self.descriptor.size))));
+                        return Err(once(self.wrong(format!(
+                            "it has {length} bytes in place of {}",
+                            self.descriptor.size
+                        ))));
                     }
                     self.etag = response.header("etag").map(String::from);
                     let mut body = response.into_body();
@@ -155,7 +182,9 @@ impl<'a> Blob<'a> {
                 }
                 206 if self.at > 0 => {
                     let range = response.header("content-range").unwrap_or_default();
-                    let begins = range.strip_prefix("bytes ").and_then(|r| r.split('-').next()?.parse().ok());
+                    let begins = range
+                        .strip_prefix("bytes ")
+                        .and_then(|r| r.split('-').next()?.parse().ok());
                     if begins != Some(self.at) {
                         return Err(once(self.wrong(format!(
                             "the registry was asked for the bytes from {} on and sends {range:?}",
@@ -163,7 +192,9 @@ impl<'a> Blob<'a> {
                         ))));
                     }
                     if let Some(length) = response.length().filter(|n| *n != rest) {
-                        return Err(once(self.wrong(format!("{length} bytes follow in place of {rest}"))));
+                        return Err(once(
+                            self.wrong(format!("{length} bytes follow in place of {rest}")),
+                        ));
                     }
                     return Ok(response.into_body());
                 }
@@ -181,8 +212,14 @@ impl<'a> Blob<'a> {
         if self.tried >= self.client.transport.patience.retries || self.resumed > RESUMES {
             return Err(error);
         }
-        let why = format!("its transfer broke off after {} of {} bytes: {error}", self.at, self.descriptor.size);
-        self.client.trace().skipped(format!("the rest of blob {}", self.descriptor.digest.short()), why);
+        let why = format!(
+            "its transfer broke off after {} of {} bytes: {error}",
+            self.at, self.descriptor.size
+        );
+        self.client.trace().skipped(
+            format!("the rest of blob {}", self.descriptor.digest.short()),
+            why,
+        );
         self.client.transport.pause(self.tried, None);
         self.tried += 1;
         Ok(())
@@ -219,16 +256,23 @@ impl Read for Blob<'_> {
                 // Whatever follows was not announced.
                 let mut more = [0; 1];
                 return match body.read(&mut more) {
-                    Ok(n) if n > 0 => Err(io::Error::other(self.wrong(format!("it is longer than {size} bytes")))),
+                    Ok(n) if n > 0 => Err(io::Error::other(
+                        self.wrong(format!("it is longer than {size} bytes")),
+                    )),
                     _ => {
                         self.done = true;
                         Ok(0)
                     }
                 };
             }
-            let room = buffer.len().min(usize::try_from(size - self.at).unwrap_or(usize::MAX));
+            let room = buffer
+                .len()
+                .min(usize::try_from(size - self.at).unwrap_or(usize::MAX));
             match body.read(&mut buffer[..room]) {
-                Ok(0) => self.again(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"))?,
+                Ok(0) => self.again(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the connection was closed",
+                ))?,
                 Ok(n) => {
                     self.at += n as u64;
                     self.tried = 0;

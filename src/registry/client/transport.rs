@@ -35,7 +35,10 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Patience { retries: 4, stall: Duration::from_secs(30) }
+        Patience {
+            retries: 4,
+            stall: Duration::from_secs(30),
+        }
     }
 }
 
@@ -71,7 +74,14 @@ pub struct Wish<'a> {
 impl<'a> Wish<'a> {
     /// A request without a body.
     pub fn new(method: &'static str, url: &str) -> Wish<'a> {
-        Wish { method, url: url.into(), headers: vec![], bytes: None, stream: None, again: true }
+        Wish {
+            method,
+            url: url.into(),
+            headers: vec![],
+            bytes: None,
+            stream: None,
+            again: true,
+        }
     }
 }
 
@@ -121,7 +131,10 @@ impl Response {
     /// All values of a header.
     pub fn all(&self, name: &str) -> Vec<String> {
         let values = self.headers.get_all(name).iter();
-        values.filter_map(|v| v.to_str().ok()).map(String::from).collect()
+        values
+            .filter_map(|v| v.to_str().ok())
+            .map(String::from)
+            .collect()
     }
     /// How long the body is said to be.
     pub fn length(&self) -> Option<u64> {
@@ -133,7 +146,12 @@ impl Response {
     }
     /// The whole body, which must not be longer than `limit`.
     pub fn bytes(self, limit: u64) -> Result<Vec<u8>> {
-        let too_long = || Error::new(format!("the answer to {} is longer than {limit} bytes", self.what));
+        let too_long = || {
+            Error::new(format!(
+                "the answer to {} is longer than {limit} bytes",
+                self.what
+            ))
+        };
         let length = self.length();
         if length.is_some_and(|n| n > limit) {
             return Err(too_long());
@@ -145,7 +163,10 @@ impl Response {
             .read_to_end(&mut bytes)
             .with_context(|| format!("the answer to {} broke off", self.what))?;
         if bytes.len() as u64 > limit {
-            return Err(Error::new(format!("the answer to {} is longer than {limit} bytes", self.what)));
+            return Err(Error::new(format!(
+                "the answer to {} is longer than {limit} bytes",
+                self.what
+            )));
         }
         Ok(bytes)
     }
@@ -164,10 +185,16 @@ impl Response {
                 let code = ErrorCode::from(first.code.as_str());
                 kind = match code {
                     ErrorCode::Unsupported => Kind::Unsupported,
-                    ErrorCode::NameUnknown | ErrorCode::ManifestUnknown | ErrorCode::BlobUnknown => Kind::NotFound,
+                    ErrorCode::NameUnknown
+                    | ErrorCode::ManifestUnknown
+                    | ErrorCode::BlobUnknown => Kind::NotFound,
                     _ => kind,
                 };
-                let words = if first.message.is_empty() { code.message() } else { &first.message };
+                let words = if first.message.is_empty() {
+                    code.message()
+                } else {
+                    &first.message
+                };
                 format!(": {} ({words})", first.code)
             }
             _ => {
@@ -181,8 +208,12 @@ impl Response {
         };
         let error = Error::kind(kind, format!("{what} is answered with {status}{said}"));
         match status {
-            401 => error.hint("`glassbox login` says who you are; or there is no such repository").topic("registries"),
-            403 => error.hint("this account may not do that").topic("registries"),
+            401 => error
+                .hint("`glassbox login` says who you are; or there is no such repository")
+                .topic("registries"),
+            403 => error
+                .hint("this account may not do that")
+                .topic("registries"),
             429 => error.hint("the registry wants fewer requests; try again later, or log in"),
             _ => error,
         }
@@ -213,7 +244,12 @@ impl Transport {
         }
         let connector = ureq::unversioned::transport::DefaultConnector::default();
         let agent = ureq::Agent::with_parts(config.build(), connector, resolve::Names);
-        Ok(Transport { agent, plain: endpoint.plain, patience, trace })
+        Ok(Transport {
+            agent,
+            plain: endpoint.plain,
+            patience,
+            trace,
+        })
     }
 
     /// Whether the registry is spoken to with TLS.
@@ -236,7 +272,11 @@ impl Transport {
         loop {
             let may = wish.again && tried < self.patience.retries;
             match self.follow(wish) {
-                Ok(r) if may && (r.status == 429 || (500..600).contains(&r.status) && r.status != 501) => {
+                Ok(r)
+                    if may
+                        && (r.status == 429
+                            || (500..600).contains(&r.status) && r.status != 501) =>
+                {
                     let asked = r.header("retry-after").and_then(retry_after);
                     drop(r);
                     self.pause(tried, asked);
@@ -274,12 +314,21 @@ impl Transport {
             url = next;
         }
         Err(Failure::from(
-            Error::new(format!("{} {} was redirected more than {REDIRECTS} times", wish.method, exchange::url(&wish.url)))
-                .hint("the registry's redirects run in a circle"),
+            Error::new(format!(
+                "{} {} was redirected more than {REDIRECTS} times",
+                wish.method,
+                exchange::url(&wish.url)
+            ))
+            .hint("the registry's redirects run in a circle"),
         ))
     }
 
-    fn once(&self, wish: &Wish<'_>, url: &str, secret: bool) -> std::result::Result<Response, Failure> {
+    fn once(
+        &self,
+        wish: &Wish<'_>,
+        url: &str,
+        secret: bool,
+    ) -> std::result::Result<Response, Failure> {
         let what = format!("{} {}", wish.method, exchange::url(url));
         let mut noted = Exchange {
             method: wish.method.into(),
@@ -313,7 +362,11 @@ impl Transport {
         };
         let bad = |e: http::Error| Error::new(format!("cannot ask for {what}")).caused_by(e);
         let answer = match length {
-            Some(_) => self.agent.run(request.body(ureq::SendBody::from_reader(&mut *reader)).map_err(bad)?),
+            Some(_) => self.agent.run(
+                request
+                    .body(ureq::SendBody::from_reader(&mut *reader))
+                    .map_err(bad)?,
+            ),
             None => self.agent.run(request.body(()).map_err(bad)?),
         };
         let answer = answer.map_err(|e| {
@@ -326,7 +379,10 @@ impl Transport {
         let (parts, body) = answer.into_parts();
         noted.status = Some(status);
         for (name, value) in &parts.headers {
-            noted.response.extend(exchange::header(name.as_str(), value.to_str().unwrap_or("(no text)")));
+            noted.response.extend(exchange::header(
+                name.as_str(),
+                value.to_str().unwrap_or("(no text)"),
+            ));
         }
         Ok(Response {
             status,
@@ -373,7 +429,10 @@ struct Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure { error, transient: false }
+        Failure {
+            error,
+            transient: false,
+        }
     }
 }
 
@@ -386,7 +445,9 @@ fn retry_after(text: &str) -> Option<Duration> {
 pub fn origin(url: &str) -> Option<(String, String, u16)> {
     let uri: Uri = url.parse().ok()?;
     let scheme = uri.scheme_str()?.to_lowercase();
-    let port = uri.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
+    let port = uri
+        .port_u16()
+        .unwrap_or(if scheme == "http" { 80 } else { 443 });
     Some((scheme, uri.host()?.to_lowercase(), port))
 }
 
@@ -404,13 +465,14 @@ pub fn join(base: &str, to: &str) -> Result<String> {
         return Ok(format!("{scheme}://{host}{to}"));
     }
     if to.contains("://") {
-        return Err(Error::new(format!("the registry redirects to {to}, which is not HTTP")));
+        return Err(Error::new(format!(
+            "the registry redirects to {to}, which is not HTTP"
+        )));
     }
     let path = path.split('?').next().unwrap_or_default();
     let directory = &path[..path.rfind('/').map_or(0, |n| n + 1)];
     Ok(format!("{scheme}://{host}{directory}{to}"))
 }
-
 
 #[cfg(test)]
 mod tests {

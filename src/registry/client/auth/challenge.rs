@@ -16,7 +16,10 @@ pub struct Challenge {
 impl Challenge {
     /// A parameter's value.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.parameters
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 }
 
@@ -31,7 +34,9 @@ pub fn parse(text: &str) -> Vec<Challenge> {
             return challenges;
         }
         let spaced = after.trim_start_matches([' ', '\t']);
-        let value = spaced.strip_prefix('=').map(|v| v.trim_start_matches([' ', '\t']));
+        let value = spaced
+            .strip_prefix('=')
+            .map(|v| v.trim_start_matches([' ', '\t']));
         match (value, challenges.last_mut()) {
             (Some(value), Some(challenge)) => {
                 let (value, after) = match value.strip_prefix('"') {
@@ -47,7 +52,10 @@ pub fn parse(text: &str) -> Vec<Challenge> {
             }
             (Some(_), None) => return challenges,
             (None, _) => {
-                challenges.push(Challenge { scheme: word.to_lowercase(), parameters: vec![] });
+                challenges.push(Challenge {
+                    scheme: word.to_lowercase(),
+                    parameters: vec![],
+                });
                 rest = after;
             }
         }
@@ -92,7 +100,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_challenge_and_ends() {
-        for text in ["", ",,,", "=", "\"", "a=\"b", "Basic realm=\"unfinished", "\u{7f}"] {
+        for text in [
+            "",
+            ",,,",
+            "=",
+            "\"",
+            "a=\"b",
+            "Basic realm=\"unfinished",
+            "\u{7f}",
+        ] {
             parse(text);
         }
         assert!(parse("realm=x").is_empty());

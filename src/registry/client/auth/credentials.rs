@@ -54,14 +54,20 @@ impl Credential {
     /// `user:password` in base64, as HTTP's basic scheme wants it.
     pub fn basic(&self) -> Option<String> {
         match self {
-            Credential::Password { user, password } => Some(STANDARD.encode(format!("{user}:{password}"))),
+            Credential::Password { user, password } => {
+                Some(STANDARD.encode(format!("{user}:{password}")))
+            }
             Credential::IdentityToken(_) => None,
         }
     }
 }
 
 fn key(registry: &str) -> &str {
-    if registry == DOCKER_IO { DOCKER_KEY } else { registry }
+    if registry == DOCKER_IO {
+        DOCKER_KEY
+    } else {
+        registry
+    }
 }
 
 /// Docker's file.
@@ -78,12 +84,18 @@ pub fn docker_file() -> Result<PathBuf> {
 }
 
 fn podman_files() -> Vec<PathBuf> {
-    let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let var = |name| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     if let Some(file) = var("REGISTRY_AUTH_FILE") {
         return vec![file];
     }
-    let mut files: Vec<PathBuf> =
-        var("XDG_RUNTIME_DIR").map(|d| d.join("containers/auth.json")).into_iter().collect();
+    let mut files: Vec<PathBuf> = var("XDG_RUNTIME_DIR")
+        .map(|d| d.join("containers/auth.json"))
+        .into_iter()
+        .collect();
     if nix::unistd::geteuid().is_root() {
         files.push("/run/containers/0/auth.json".into());
     }
@@ -110,7 +122,11 @@ pub fn find(registry: &str, repository: &str) -> Result<Option<Credential>> {
     Ok(None)
 }
 
-fn in_config(config: &Map<String, Value>, registry: &str, repository: &str) -> Result<Option<Credential>> {
+fn in_config(
+    config: &Map<String, Value>,
+    registry: &str,
+    repository: &str,
+) -> Result<Option<Credential>> {
     let wanted = key(registry);
     if let Some(helper) = helper_for(config, wanted) {
         return ask(&helper, wanted);
@@ -121,7 +137,9 @@ fn in_config(config: &Map<String, Value>, registry: &str, repository: &str) -> R
     // The longest name that is ours: HOST/a/b, HOST/a, HOST.
     let mut name = format!("{registry}/{repository}");
     loop {
-        let entry = auths.iter().find(|(k, _)| plain_name(k) == name || (k.as_str() == wanted && name == registry));
+        let entry = auths
+            .iter()
+            .find(|(k, _)| plain_name(k) == name || (k.as_str() == wanted && name == registry));
         if let Some((_, entry)) = entry {
             return of_entry(entry);
         }
@@ -134,13 +152,20 @@ fn in_config(config: &Map<String, Value>, registry: &str, repository: &str) -> R
 
 /// Old clients wrote URLs: `https://HOST/v1/`.
 fn plain_name(key: &str) -> &str {
-    let name = key.trim_start_matches("https://").trim_start_matches("http://");
+    let name = key
+        .trim_start_matches("https://")
+        .trim_start_matches("http://");
     let name = name.trim_end_matches('/');
     name.trim_end_matches("/v1").trim_end_matches("/v2")
 }
 
 fn of_entry(entry: &Value) -> Result<Option<Credential>> {
-    let text = |name: &str| entry.get(name).and_then(Value::as_str).filter(|t| !t.is_empty());
+    let text = |name: &str| {
+        entry
+            .get(name)
+            .and_then(Value::as_str)
+            .filter(|t| !t.is_empty())
+    };
     if let Some(token) = text("identitytoken") {
         return Ok(Some(Credential::IdentityToken(token.into())));
     }
@@ -152,25 +177,39 @@ fn of_entry(entry: &Value) -> Result<Option<Credential>> {
             .and_then(|d| d.split_once(':'))
             .context("an entry's \"auth\" is no base64 of USER:PASSWORD")?;
         let password = password.trim_end_matches('\0').to_string();
-        return Ok(Some(Credential::Password { user: user.into(), password }));
+        return Ok(Some(Credential::Password {
+            user: user.into(),
+            password,
+        }));
     }
-    Ok(text("username").zip(text("password")).map(|(user, password)| Credential::Password {
-        user: user.into(),
-        password: password.into(),
-    }))
+    Ok(text("username")
+        .zip(text("password"))
+        .map(|(user, password)| Credential::Password {
+            user: user.into(),
+            password: password.into(),
+        }))
 }
 
 fn helper_for(config: &Map<String, Value>, key: &str) -> Option<String> {
-    let of_registry = config.get("credHelpers").and_then(|h| h.get(key)).and_then(Value::as_str);
+    let of_registry = config
+        .get("credHelpers")
+        .and_then(|h| h.get(key))
+        .and_then(Value::as_str);
     let of_all = config.get("credsStore").and_then(Value::as_str);
-    of_registry.or(of_all).filter(|h| !h.is_empty()).map(String::from)
+    of_registry
+        .or(of_all)
+        .filter(|h| !h.is_empty())
+        .map(String::from)
 }
 
 /// Runs `docker-credential-HELPER VERB`. Errors: there is none, or it fails, with what it says.
 fn call(helper: &str, verb: &str, input: &str) -> Result<String> {
     let program = format!("docker-credential-{helper}");
     if helper.contains('/') {
-        return Err(Error::kind(Kind::Usage, format!("the credential helper {helper:?} is no plain name")));
+        return Err(Error::kind(
+            Kind::Usage,
+            format!("the credential helper {helper:?} is no plain name"),
+        ));
     }
     let what = || format!("cannot run {program}");
     let mut child = Command::new(&program)
@@ -180,7 +219,9 @@ fn call(helper: &str, verb: &str, input: &str) -> Result<String> {
         .stderr(Stdio::inherit())
         .spawn()
         .with_context(what)
-        .map_err(|e| e.hint("config.json names it in credsStore or credHelpers; it must be in PATH"))?;
+        .map_err(|e| {
+            e.hint("config.json names it in credsStore or credHelpers; it must be in PATH")
+        })?;
     if let Some(mut stdin) = child.stdin.take() {
         let _ = stdin.write_all(input.as_bytes()); // one that does not listen says so by its status
     }
@@ -199,7 +240,13 @@ fn ask(helper: &str, key: &str) -> Result<Option<Credential>> {
     };
     let value: Value = serde_json::from_str(&said)
         .with_context(|| format!("docker-credential-{helper} answers no JSON"))?;
-    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_string();
+    let text = |name: &str| {
+        value
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_string()
+    };
     Ok(match (text("Username"), text("Secret")) {
         (_, secret) if secret.is_empty() => None,
         (user, token) if user == TOKEN_USER => Some(Credential::IdentityToken(token)),
@@ -226,7 +273,9 @@ pub fn store(registry: &str, credential: &Credential) -> Result<String> {
         Credential::IdentityToken(token) => json!({ "auth": "", "identitytoken": token }),
     };
     let auths = config.entry("auths").or_insert_with(|| json!({}));
-    let auths = auths.as_object_mut().context("\"auths\" in config.json is no object")?;
+    let auths = auths
+        .as_object_mut()
+        .context("\"auths\" in config.json is no object")?;
     auths.insert(wanted.into(), entry);
     write(&path, &config)?;
     Ok(path.display().to_string())

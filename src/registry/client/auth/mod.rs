@@ -48,7 +48,12 @@ impl Scopes {
         for part in scope.split_whitespace() {
             if let Some((resource, actions)) = part.rsplit_once(':') {
                 let known = self.0.entry(resource.into()).or_default();
-                known.extend(actions.split(',').filter(|a| !a.is_empty()).map(String::from));
+                known.extend(
+                    actions
+                        .split(',')
+                        .filter(|a| !a.is_empty())
+                        .map(String::from),
+                );
             }
         }
         self
@@ -95,8 +100,14 @@ struct Answer {
 impl Auth {
     /// The state with a credential that no file holds (yet): `login`.
     pub fn with(credential: Credential) -> Auth {
-        let state = State { credential: Some(Some(credential)), login: true, ..State::default() };
-        Auth { state: Mutex::new(state) }
+        let state = State {
+            credential: Some(Some(credential)),
+            login: true,
+            ..State::default()
+        };
+        Auth {
+            state: Mutex::new(state),
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -130,24 +141,45 @@ impl Auth {
             }
         };
         if challenge.scheme == "basic" {
-            return Ok(credential.and_then(|c| c.basic()).map(|b| format!("Basic {b}")));
+            return Ok(credential
+                .and_then(|c| c.basic())
+                .map(|b| format!("Basic {b}")));
         }
         let scopes = match challenge.get("scope").filter(|_| scopes.0.is_empty()) {
             Some(scope) => scopes.clone().and(scope),
             None => scopes.clone(),
         };
-        if let Some(token) = state.tokens.get(&scopes).filter(|t| t.until > Instant::now()) {
+        if let Some(token) = state
+            .tokens
+            .get(&scopes)
+            .filter(|t| t.until > Instant::now())
+        {
             return Ok(Some(format!("Bearer {}", token.value)));
         }
-        let answer = fetch(transport, &challenge, &scopes, credential.as_ref(), state.login)
-            .with_context(|| format!("cannot get a token for {registry}"))?;
-        let value = answer.token.or(answer.access_token).filter(|t| !t.is_empty());
+        let answer = fetch(
+            transport,
+            &challenge,
+            &scopes,
+            credential.as_ref(),
+            state.login,
+        )
+        .with_context(|| format!("cannot get a token for {registry}"))?;
+        let value = answer
+            .token
+            .or(answer.access_token)
+            .filter(|t| !t.is_empty());
         let value = value.context("the token server's answer holds no token")?;
         state.identity = answer.refresh_token.or(state.identity.take());
         // The specification's default is 60; some time passes on the way.
         let life = answer.expires_in.unwrap_or(60).clamp(1, 86_400);
         let until = Instant::now() + Duration::from_millis(life * 900);
-        state.tokens.insert(scopes, Token { value: value.clone(), until });
+        state.tokens.insert(
+            scopes,
+            Token {
+                value: value.clone(),
+                until,
+            },
+        );
         Ok(Some(format!("Bearer {value}")))
     }
 
@@ -156,7 +188,9 @@ impl Auth {
     pub(super) fn learn(&self, headers: &[String], refused: bool) -> bool {
         let offered: Vec<Challenge> = headers.iter().flat_map(|h| challenge::parse(h)).collect();
         let named = |scheme: &str| {
-            let fits = |c: &&Challenge| c.scheme == scheme && (scheme == "basic" || c.get("realm").is_some());
+            let fits = |c: &&Challenge| {
+                c.scheme == scheme && (scheme == "basic" || c.get("realm").is_some())
+            };
             offered.iter().find(fits).cloned()
         };
         let Some(challenge) = named("bearer").or_else(|| named("basic")) else {
@@ -178,7 +212,9 @@ fn fetch(
     credential: Option<&Credential>,
     login: bool,
 ) -> Result<Answer> {
-    let realm = challenge.get("realm").context("the registry names no token server")?;
+    let realm = challenge
+        .get("realm")
+        .context("the registry names no token server")?;
     if credential.is_some() && transport.is_secure() && !realm.starts_with("https://") {
         return Err(Error::kind(
             Kind::Unsupported,
@@ -195,15 +231,24 @@ fn fetch(
             ("refresh_token", token.clone()),
         ];
         form.push(("scope", scopes.words().join(" ")));
-        let body: Vec<String> = form.iter().map(|(k, v)| format!("{k}={}", escape(v))).collect();
+        let body: Vec<String> = form
+            .iter()
+            .map(|(k, v)| format!("{k}={}", escape(v)))
+            .collect();
         let body = body.join("&");
         let mut wish = Wish::new("POST", realm);
-        wish.headers.push(("content-type", "application/x-www-form-urlencoded".into()));
+        wish.headers
+            .push(("content-type", "application/x-www-form-urlencoded".into()));
         wish.bytes = Some(body.as_bytes());
         return answer(transport, &wish);
     }
     let mut query = vec![format!("service={}", escape(service))];
-    query.extend(scopes.words().iter().map(|s| format!("scope={}", escape(s))));
+    query.extend(
+        scopes
+            .words()
+            .iter()
+            .map(|s| format!("scope={}", escape(s))),
+    );
     if let Some(Credential::Password { user, .. }) = credential {
         query.push(format!("account={}", escape(user)));
         query.push("client_id=glassbox".into());
@@ -215,7 +260,8 @@ fn fetch(
     let url = format!("{realm}{join}{}", query.join("&"));
     let mut wish = Wish::new("GET", &url);
     if let Some(basic) = credential.and_then(Credential::basic) {
-        wish.headers.push(("authorization", format!("Basic {basic}")));
+        wish.headers
+            .push(("authorization", format!("Basic {basic}")));
     }
     answer(transport, &wish)
 }
@@ -240,7 +286,16 @@ pub(super) fn escape(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' | b'/' | b',' => {
+            b'A'..=b'Z'
+            | b'a'..=b'z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'_'
+            | b'.'
+            | b'~'
+            | b':'
+            | b'/'
+            | b',' => {
                 out.push(char::from(byte));
             }
             _ => out += &format!("%{byte:02X}"),
@@ -256,7 +311,10 @@ mod tests {
     #[test]
     fn scopes_are_joined_by_resource() {
         let scopes = Scopes::repository("a/b", "pull").and("repository:a/b:push repository:c:pull");
-        assert_eq!(scopes.words(), ["repository:a/b:pull,push", "repository:c:pull"]);
+        assert_eq!(
+            scopes.words(),
+            ["repository:a/b:pull,push", "repository:c:pull"]
+        );
         assert_eq!(escape("repository:a b"), "repository:a%20b");
     }
 }
