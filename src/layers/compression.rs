@@ -131,8 +131,8 @@ pub fn decode<T>(
         let value = match (result, &produced) {
             (Ok(value), _) => value,
             // The stream's own failure explains the one that it caused in the consumer.
-            (Err(e), Err(p)) if e.message().contains(CUT_SHORT) => {
-                return Err(Error::new(p.message().to_string()).caused_by(e));
+            (Err(e), Err(p)) if p.message() != CUT_SHORT => {
+                return Err(produced.err().unwrap_or(e));
             }
             (Err(e), _) => return Err(e),
         };

@@ -122,6 +122,10 @@ impl Watch for Lines {
 
 /// What to list.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  glassbox registry tags localhost:5000/app
+  glassbox registry catalog localhost:5000 --json")]
 pub struct ListArgs {
     /// A repository with its registry; for `catalog` a registry.
     name: String,
@@ -134,6 +138,10 @@ pub struct ListArgs {
 
 /// What to show or to remove.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  glassbox registry manifest debian
+  glassbox registry rm localhost:5000/app:1")]
 pub struct ManifestArgs {
     /// [REGISTRY/]REPOSITORY[:TAG][@DIGEST]
     name: Reference,
@@ -143,6 +151,9 @@ pub struct ManifestArgs {
 
 /// What to copy.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  glassbox registry copy --all debian:12 localhost:5000/debian:12")]
 pub struct CopyArgs {
     /// From.
     from: Reference,

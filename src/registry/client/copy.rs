@@ -121,7 +121,7 @@ impl Run<'_> {
                     Ok(Box::new(
                         self.from
                             .blob(self.source, blob)
-                            .from_byte(from)
+                            .starting_at(from)
                             .counted(count),
                     ))
                 };

@@ -127,7 +127,7 @@ impl Client {
         wish: &mut Wish<'_>,
     ) -> Result<Response> {
         let ours = transport::origin(&wish.url) == transport::origin(&self.endpoint.base());
-        let mut refused = false;
+        let mut learnt = false;
         loop {
             wish.headers.retain(|(name, _)| *name != "authorization");
             let header = match ours {
@@ -139,13 +139,14 @@ impl Client {
             let had = header.is_some();
             wish.headers.extend(header.map(|h| ("authorization", h)));
             let response = self.transport.send(wish)?;
-            if response.status != 401 || !ours || refused {
+            // Once: who is refused with what the registry asked for is refused.
+            if response.status != 401 || !ours || learnt {
                 return Ok(response);
             }
             if !self.auth.learn(&response.all("www-authenticate"), had) {
                 return Ok(response);
             }
-            refused = had;
+            learnt = true;
         }
     }
 

@@ -121,7 +121,7 @@ pub fn inline(descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
 
 impl<'a> Blob<'a> {
     /// Begins at a byte other than the first.
-    pub fn from_byte(mut self, at: u64) -> Self {
+    pub fn starting_at(mut self, at: u64) -> Self {
         self.at = at;
         self
     }
