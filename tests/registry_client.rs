@@ -5,131 +5,21 @@
 
 mod common;
 
+use common::web::{Answer, INDEX, Image, MANIFEST, Request, Server, honest, image, plain, tar};
 use common::{LeakCheck, TempRoot, run_in};
 use glassbox::spec::digest::Digest;
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// A tar with these entries, each a path and its content.
-fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (path, content) in entries {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        // Written by hand: the crate refuses the paths that we need.
-        header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
-        header.set_cksum();
-        builder.append(&header, *content).unwrap();
-    }
-    builder.into_inner().unwrap()
-}
-
-/// An image of one plain layer: manifest, configuration, layer.
-#[derive(Clone)]
-struct Image {
-    manifest: Vec<u8>,
-    config: Vec<u8>,
-    layer: Vec<u8>,
-}
-
-fn image(layer: Vec<u8>, more: &str) -> Image {
-    let diff = Digest::sha256(&layer);
-    let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff}"]}}}}"#
-    );
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{diff}","size":{}}}]{more}}}"#,
-        Digest::sha256(config.as_bytes()),
-        config.len(),
-        layer.len()
-    );
-    Image {
-        manifest: manifest.into_bytes(),
-        config: config.into_bytes(),
-        layer,
-    }
-}
-
-/// What a request's answer is: status, headers, body, and how many bytes of the body really go.
-struct Answer {
-    status: u16,
-    headers: String,
-    body: Vec<u8>,
-    cut: usize,
-}
-
-fn ok(typ: &str, body: &[u8]) -> Answer {
-    Answer {
-        status: 200,
-        headers: format!("Content-Type: {typ}\r\nContent-Length: {}\r\n", body.len()),
-        body: body.to_vec(),
-        cut: usize::MAX,
-    }
-}
-
-type Requests = Arc<Mutex<Vec<String>>>;
-
-/// A server; every request that it saw, with its headers, lands in the list. Its thread ends with
-/// the test's process.
-fn serve(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> (String, Requests) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let seen = Requests::default();
-    let (log, answer) = (seen.clone(), Arc::new(answer));
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (mut stream, log, answer) = (stream.unwrap(), log.clone(), answer.clone());
-            std::thread::spawn(move || {
-                let (mut request, mut byte) = (Vec::new(), [0u8]);
-                while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
-                    request.push(byte[0]);
-                }
-                let request = String::from_utf8_lossy(&request).to_string();
-                if request.is_empty() {
-                    return;
-                }
-                log.lock().unwrap().push(request.clone());
-                let a = answer(&request);
-                let head = format!(
-                    "HTTP/1.1 {} X\r\nConnection: close\r\n{}\r\n",
-                    a.status, a.headers
-                );
-                let _ = stream.write_all(head.as_bytes());
-                let _ = stream.write_all(&a.body[..a.cut.min(a.body.len())]);
-            });
-        }
-    });
-    (address, seen)
-}
-
-/// Serves an image as it is.
-fn honest(image: &Image, request: &str) -> Answer {
-    let path = request.split(' ').nth(1).unwrap_or_default();
-    let (config, layer) = (Digest::sha256(&image.config), Digest::sha256(&image.layer));
-    match path.rsplit('/').next().unwrap_or_default() {
-        name if name == config.to_string() => ok("application/octet-stream", &image.config),
-        name if name == layer.to_string() => ok("application/octet-stream", &image.layer),
-        _ => ok(MANIFEST, &image.manifest),
-    }
-}
+use std::sync::Mutex;
 
 /// Pulls, which must fail with these words, and leave nothing.
 fn refused(
     name: &str,
     words: &str,
     more: &[&str],
-    answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
 ) {
     let root = TempRoot::new(name);
     let _leaks = LeakCheck::new(&root);
-    let (address, _) = serve(answer);
+    let address = Server::new(answer).address;
     let image = format!("{address}/x");
     let args = [&["pull", "--retries", "1", image.as_str()], more].concat();
     run_in(&root, args).fails(125, &[words]);
@@ -145,10 +35,6 @@ fn refused(
     );
 }
 
-fn plain() -> Image {
-    image(tar(&[("greeting", b"hello\n")]), "")
-}
-
 #[test]
 fn a_transfer_that_breaks_off_goes_on_by_range() {
     for ranges in [true, false] {
@@ -157,25 +43,19 @@ fn a_transfer_that_breaks_off_goes_on_by_range() {
         let big = image(tar(&[("big", &[7u8; 300_000])]), "");
         let served = big.clone();
         let cuts = Mutex::new(0);
-        let (address, seen) = serve(move |request| {
+        let server = Server::new(move |request| {
             let mut answer = honest(&served, request);
-            if !request.contains(&Digest::sha256(&served.layer).to_string()) {
+            let layer = &served.layers[0];
+            if !request.is("GET", &Digest::sha256(layer).to_string()) {
                 return answer;
             }
-            let from = request.lines().find_map(|l| {
-                l.strip_prefix("range: bytes=")?
-                    .strip_suffix('-')?
-                    .parse()
-                    .ok()
-            });
-            if let Some(from) = from.filter(|_| ranges) {
-                let rest: Vec<u8> = served.layer[from..].to_vec();
-                let all = served.layer.len();
+            if let Some(from) = request.from().filter(|_| ranges) {
+                let all = layer.len();
                 answer = Answer {
                     status: 206,
-                    ..ok("application/octet-stream", &rest)
+                    ..Answer::ok("application/octet-stream", &layer[from..])
                 };
-                answer.headers += &format!("Content-Range: bytes {from}-{}/{all}\r\n", all - 1);
+                answer = answer.with("Content-Range", &format!("bytes {from}-{}/{all}", all - 1));
             }
             let mut cuts = cuts.lock().unwrap();
             *cuts += 1;
@@ -186,16 +66,12 @@ fn a_transfer_that_breaks_off_goes_on_by_range() {
             };
             answer
         });
+        let address = &server.address;
         run_in(&root, ["pull", &format!("{address}/x")]).success();
-        let digest = Digest::sha256(&big.layer);
+        let digest = Digest::sha256(&big.layers[0]);
         let blob = root.join(format!("oci/blobs/sha256/{}", digest.hex()));
-        assert_eq!(std::fs::read(blob).unwrap(), big.layer);
-        let asked = seen
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|r| r.contains("range: bytes="))
-            .count();
+        assert_eq!(std::fs::read(blob).unwrap(), big.layers[0]);
+        let asked = server.seen().iter().filter(|r| r.from().is_some()).count();
         assert!(asked >= 1, "no range was asked for");
         run_in(&root, ["image", "fsck"]).success();
     }
@@ -211,7 +87,7 @@ fn a_manifest_is_kept_byte_for_byte_and_a_large_one_passes() {
     );
     let large = image(tar(&[("f", b"x")]), &more);
     let served = large.clone();
-    let (address, _) = serve(move |r| honest(&served, r));
+    let address = Server::new(move |r| honest(&served, r)).address;
     run_in(&root, ["pull", &format!("{address}/x:1")])
         .success()
         .out_has("Downloaded newer image");
@@ -225,16 +101,19 @@ fn a_manifest_is_kept_byte_for_byte_and_a_large_one_passes() {
 
 #[test]
 fn a_wrong_digest_size_or_media_type_is_refused() {
-    let lie = |change: fn(&Image, &str, Answer) -> Answer| {
+    let lie = |change: fn(&Image, &Request, Answer) -> Answer| {
         let image = plain();
-        move |request: &str| change(&image, request, honest(&image, request))
+        move |request: &Request| change(&image, request, honest(&image, request))
     };
     refused(
         "lie-digest",
         "its digest is",
         &[],
         lie(|image, request, mut answer| {
-            if request.contains(&Digest::sha256(&image.layer).to_string()) {
+            if request
+                .path
+                .contains(&Digest::sha256(&image.layers[0]).to_string())
+            {
                 answer.body = tar(&[("greeting", b"HELLO\n")]);
             }
             answer
@@ -245,8 +124,11 @@ fn a_wrong_digest_size_or_media_type_is_refused() {
         "in place of",
         &[],
         lie(|image, request, answer| {
-            match request.contains(&Digest::sha256(&image.layer).to_string()) {
-                true => ok("x", &[&image.layer[..], b"more"].concat()),
+            match request
+                .path
+                .contains(&Digest::sha256(&image.layers[0]).to_string())
+            {
+                true => Answer::ok("x", &[&image.layers[0][..], b"more"].concat()),
                 false => answer,
             }
         }),
@@ -256,7 +138,10 @@ fn a_wrong_digest_size_or_media_type_is_refused() {
         "is not what its descriptor says",
         &[],
         lie(|image, request, mut answer| {
-            if request.contains(&Digest::sha256(&image.config).to_string()) {
+            if request
+                .path
+                .contains(&Digest::sha256(&image.config).to_string())
+            {
                 answer.body[20] ^= 1;
             }
             answer
@@ -267,8 +152,8 @@ fn a_wrong_digest_size_or_media_type_is_refused() {
         "the registry calls the manifest",
         &[],
         lie(
-            |image, request, answer| match request.contains("/manifests/") {
-                true => ok("application/vnd.oci.image.index.v1+json", &image.manifest),
+            |image, request, answer| match request.path.contains("/manifests/") {
+                true => Answer::ok(INDEX, &image.manifest),
                 false => answer,
             },
         ),
@@ -278,14 +163,17 @@ fn a_wrong_digest_size_or_media_type_is_refused() {
         "cannot take the layer",
         &[],
         lie(|image, request, mut answer| {
-            if request.contains(&Digest::sha256(&image.layer).to_string()) {
+            if request
+                .path
+                .contains(&Digest::sha256(&image.layers[0]).to_string())
+            {
                 answer.cut = 0;
             }
             answer
         }),
     );
     refused("oversized-manifest", "is longer than", &[], |_| {
-        ok(MANIFEST, &vec![b' '; (4 << 20) + 1])
+        Answer::ok(MANIFEST, &vec![b' '; (4 << 20) + 1])
     });
 }
 
@@ -295,15 +183,7 @@ fn redirects_in_a_circle_and_hostile_layers_are_refused() {
         "redirects",
         "was redirected more than 10 times",
         &[],
-        |request| Answer {
-            status: 307,
-            headers: format!(
-                "Location: {}\r\nContent-Length: 0\r\n",
-                request.split(' ').nth(1).unwrap()
-            ),
-            body: vec![],
-            cut: 0,
-        },
+        |request| Answer::status(307, &[("Location", &request.path)]),
     );
     let traversal = image(tar(&[("../../../../escaped", b"x")]), "");
     refused("traversal", "leads out of the layer", &[], move |r| {
@@ -324,29 +204,21 @@ fn a_password_stays_with_its_registry() {
     let _leaks = LeakCheck::new(&root);
     let image = plain();
     let elsewhere = image.clone();
-    let (other, seen_there) = serve(move |r| honest(&elsewhere, r));
-    let (address, seen) = serve(move |request| {
-        if !request.contains("authorization: Basic bWU6c2VjcmV0") {
-            return Answer {
-                status: 401,
-                headers: "WWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n".into(),
-                body: vec![],
-                cut: 0,
-            };
+    let other = Server::new(move |r| honest(&elsewhere, r));
+    let there = other.address.clone();
+    let server = Server::new(move |request| {
+        if request.header("authorization") != Some("Basic bWU6c2VjcmV0") {
+            return Answer::status(401, &[("WWW-Authenticate", "Basic realm=\"x\"")]);
         }
-        match request.contains("/blobs/") {
-            true => Answer {
-                status: 307,
-                headers: format!(
-                    "Location: http://{other}{}\r\nContent-Length: 0\r\n",
-                    request.split(' ').nth(1).unwrap()
-                ),
-                body: vec![],
-                cut: 0,
-            },
+        match request.path.contains("/blobs/") {
+            true => Answer::status(
+                307,
+                &[("Location", &format!("http://{there}{}", request.path))],
+            ),
             false => honest(&image, request),
         }
     });
+    let address = &server.address;
     let config = root.join("docker");
     let env = |args: &[&str], stdin: &str| {
         common::Run::new(args)
@@ -358,11 +230,7 @@ fn a_password_stays_with_its_registry() {
     };
     let name = format!("{address}/x");
     env(&["pull", &name], "").fails(125, &["401"]);
-    env(
-        &["login", "-u", "me", "--password-stdin", &address],
-        "wrong",
-    )
-    .fails(125, &["401"]);
+    env(&["login", "-u", "me", "--password-stdin", address], "wrong").fails(125, &["401"]);
     assert!(
         !config.join("config.json").exists(),
         "a wrong password was kept"
@@ -370,7 +238,7 @@ fn a_password_stays_with_its_registry() {
     std::fs::create_dir_all(&config).unwrap();
     std::fs::write(config.join("config.json"), r#"{"unknown":{"x":1}}"#).unwrap();
     env(
-        &["login", "-u", "me", "--password-stdin", &address],
+        &["login", "-u", "me", "--password-stdin", address],
         "secret\n",
     )
     .success();
@@ -381,15 +249,14 @@ fn a_password_stays_with_its_registry() {
     );
     let out = env(&["pull", "--explain", &name], "").success();
     out.err_has("> authorization: Basic (hidden)");
-    assert!(!seen_there.lock().unwrap().is_empty());
-    let leaked = seen_there
-        .lock()
-        .unwrap()
-        .iter()
-        .any(|r| r.to_lowercase().contains("authorization"));
-    assert!(!leaked, "the password went to another server");
-    assert!(seen.lock().unwrap().len() > 3);
-    env(&["logout", &address], "")
+    let there = other.seen();
+    assert!(!there.is_empty());
+    assert!(
+        there.iter().all(|r| r.header("authorization").is_none()),
+        "the password went to another server"
+    );
+    assert!(server.seen().len() > 3);
+    env(&["logout", address], "")
         .success()
         .out_has("Removing login credentials");
     env(&["pull", &name], "").fails(125, &["401"]);

@@ -16,6 +16,7 @@
 
 pub mod bundle;
 pub mod cgroup;
+pub mod docker_registry;
 mod held;
 mod host;
 mod leak;
@@ -26,6 +27,7 @@ mod run;
 mod screen;
 pub mod source;
 pub mod strace;
+pub mod web;
 
 use std::io::Write;
 
