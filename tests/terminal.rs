@@ -32,19 +32,19 @@ fn a_shell_at_a_terminal() {
         s.read();
     }
     // Ctrl-C ends the foreground program, not the shell and not the container.
-    s.types("sleep 1000; echo interrupted=$?\n");
-    std::thread::sleep(Duration::from_millis(300));
-    s.types("\x03");
-    s.wait_for("> ");
+    s.starts("");
+    s.signals('C');
+    s.types("echo interrupted=$?\n");
+    s.wait_for("interrupted=130");
     // Ctrl-Z stops it; the shell inside has job control.
-    s.types("sleep 1000\n");
-    std::thread::sleep(Duration::from_millis(300));
-    s.types("\x1a");
+    s.starts("");
+    s.signals('Z');
+    s.types("jobs\n");
     s.wait_for("Stopped");
-    s.types("fg\n");
-    std::thread::sleep(Duration::from_millis(300));
-    s.types("\x03");
-    s.wait_for("> ");
+    s.continues("fg");
+    s.signals('C');
+    s.types("echo ended=$?\n");
+    s.wait_for("ended=130");
     s.types("exit 5\n");
     assert_eq!(s.ends(), 5);
 }
@@ -105,10 +105,8 @@ fn exec_with_a_terminal() {
     s.types("tty; stty size\n");
     s.wait_for("/dev/pts/0");
     s.wait_for("33 99");
-    s.types("sleep 1000\n");
-    std::thread::sleep(Duration::from_millis(300));
-    s.types("\x03");
-    s.wait_for("> ");
+    s.starts("");
+    s.signals('C');
     s.types("exit 9\n");
     assert_eq!(s.ends(), 9);
     assert_eq!(run_in(&root, ["rm", "-f", "box"]).code(), 0);

@@ -124,6 +124,32 @@ impl Screen {
             self.read();
         }
     }
+    /// Types a line that starts a program which waits, and waits until it does. It says `back`
+    /// when it is continued.
+    #[track_caller]
+    pub fn starts(&mut self, end: &str) {
+        // One that forks would not do: a child of vfork(2) that is stopped before its execve(2)
+        // keeps its parent, which is then neither stopped nor going on.
+        let script = r#"trap "echo back >&2" CONT; sleep 1000 > /dev/null 2>&1 & echo up >&2; while :; do wait; done"#;
+        self.types(&format!("sh -c '{script}'{end}\n"));
+        self.wait_for("up\r\n");
+    }
+    /// Types the line that continues it, and waits until it is: by then a shell that has put it in
+    /// front has given it the terminal.
+    #[track_caller]
+    pub fn continues(&mut self, line: &str) {
+        self.types(&format!("{line}\n"));
+        self.wait_for("back\r\n");
+    }
+    /// Types Ctrl-C or Ctrl-Z, and an empty line once the terminal shows it. The kernel flushes
+    /// the terminal after it has sent the signal, and with it what a quick program has printed by
+    /// then (a prompt, a word about the job): what to wait for next is the answer to a new line.
+    #[track_caller]
+    pub fn signals(&mut self, key: char) {
+        self.types(&(((key as u8) & 0x1f) as char).to_string());
+        self.wait_for(&format!("^{key}"));
+        self.types("\n");
+    }
     /// Waits for the program's end; its exit status.
     #[track_caller]
     pub fn ends(&mut self) -> i32 {
