@@ -5,12 +5,17 @@
 //! [`crate::containers::flags`], so an error has the form of all others.
 //! Interface: [`ContainerFlags`]. Read next: `run.rs`.
 
+use super::pull::{self, When};
 use crate::containers::create::Wish;
 use crate::containers::flags;
 use crate::containers::image::{self, Image};
 use crate::containers::model::{Config, HostConfig, LogConfig};
 use crate::containers::store::Store;
 use crate::error::{Error, Kind, Result};
+use crate::images::{self, Reference};
+use crate::registry::client::parse_platform;
+use crate::spec::image::Platform;
+use crate::ui;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -223,9 +228,12 @@ pub struct ContainerFlags {
     /// max-size=SIZE, max-file=N, labels=NAME,… and env=NAME,… for `logs --details`
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Notes")]
     pub log_opt: Vec<String>,
-    /// Fetch the image: never (or missing, which is an error: no registry yet)
-    #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["never", "missing", "always"])]
-    pub pull: String,
+    /// When to pull the image
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "missing")]
+    pub pull: When,
+    /// Say nothing while the image is pulled
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Insist on a platform, as linux/amd64
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
@@ -264,22 +272,50 @@ fn pairs(list: impl IntoIterator<Item = String>) -> Result<BTreeMap<String, Stri
 }
 
 impl ContainerFlags {
-    /// The image that was named, checked against `--platform`.
+    /// The image that was named, for the platform that was; pulled where `--pull` says so.
     pub fn find_image(&self, store: &Store) -> Result<Image> {
-        let image = match self.rootfs {
-            true => image::of_directory(self.image[0].as_ref())?,
-            false => image::find(store.paths(), &self.image[0])?,
+        let name = &self.image[0];
+        if self.rootfs {
+            return image::of_directory(name.as_ref());
+        }
+        let wanted = self.platform.as_deref().map(parse_platform).transpose()?;
+        let runs_on = |image: &Image, wanted: &Platform| {
+            parse_platform(&image.platform).is_ok_and(|own| own.runs_on(wanted))
+        };
+        let fits = |image: &Image| wanted.as_ref().is_none_or(|w| runs_on(image, w));
+        let here = match image::find(store.paths(), name) {
+            Ok(image) => (self.pull != When::Always).then_some(image),
+            // A digest alone is an id, which no registry knows.
+            Err(e) if e.get_kind() != Kind::NotFound || name.starts_with("sha256:") => return Err(e),
+            Err(e) if self.pull == When::Never => return Err(e),
+            Err(_) => None,
+        };
+        let image = match here {
+            Some(image) if fits(&image) || self.pull == When::Never => image,
+            _ => {
+                self.bring(store, &name.parse()?)?;
+                image::find(store.paths(), name)?
+            }
         };
         match &self.platform {
-            Some(wanted) if !image.platform.starts_with(wanted.as_str()) => Err(Error::kind(
+            Some(wanted) if !fits(&image) => Err(Error::kind(
                 Kind::NotFound,
-                format!(
-                    "image {} is for {}, not for {wanted}",
-                    self.image[0], image.platform
-                ),
+                format!("image {name} is for {}, not for {wanted}", image.platform),
             )),
+            None if !runs_on(&image, &Platform::host()) => {
+                ui::warn(format_args!("the image is for {}, and this machine is {}", image.platform, Platform::host()));
+                Ok(image)
+            }
             _ => Ok(image),
         }
+    }
+
+    fn bring(&self, store: &Store, reference: &Reference) -> Result<()> {
+        if self.pull == When::Missing && !self.quiet {
+            ui::note(format_args!("Unable to find image '{}' locally", reference.familiar()));
+        }
+        let images = images::Store::open(&store.paths().root)?;
+        pull::for_container(&images, reference, self.platform.as_deref(), self.quiet)
     }
 
     /// What the flags ask for. `detached` says that nobody will be attached.

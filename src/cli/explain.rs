@@ -1,19 +1,20 @@
-//! `glassbox explain`: a concept with this host's live values, or a container's story.
+//! `glassbox explain`: a concept with this host's live values, a container's story, or an image.
 
 use crate::containers::inspect::current_status;
 use crate::containers::{Container, Paths, Phase, Store};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
-use crate::explain::{Depth, render_journal, topics};
+use crate::explain::{Depth, Picture, render_journal, topics};
+use crate::images;
 use crate::journal::{self, Record};
 use crate::runtime::store as runtime;
 use crate::ui::{self, Style, styled};
 use std::path::{Path, PathBuf};
 
-/// Explain a concept with this host's live values, or tell how a container was made.
+/// Explain a concept with this host's live values, tell how a container was made, or draw an image.
 ///
-/// Without a name it lists the topics. A name is a topic first, then a container; --container and
-/// --topic say which is meant. A container's story is replayed from its journal, which holds every
+/// Without a name it lists the topics. A name is a topic first, then a container, then an image;
+/// --topic, --container and --image say which is meant. A container's story is replayed from its journal, which holds every
 /// step and system call of its set-up, so it can also be told of one that has ended. Containers
 /// that podman, containerd or dockerd made on glassbox-runtime are found by id, too.
 #[derive(clap::Args)]
@@ -22,10 +23,11 @@ use std::path::{Path, PathBuf};
   glassbox explain user-namespaces       one of them, with this host's values
   glassbox explain web                   how the container `web` was made
   glassbox explain --depth all web       the same with every call
+  glassbox explain debian:12             index, manifest, configuration, layers: the image
   glassbox explain $(podman ps -ql)      one that podman made on glassbox-runtime
   glassbox explain --json memory         a topic as data")]
 pub struct Args {
-    /// A topic, or a container's name or id.
+    /// A topic, or a name or id of a container or image.
     name: Option<String>,
     /// NAME is a container, whatever topics there are.
     #[arg(long, conflicts_with = "topic")]
@@ -33,10 +35,14 @@ pub struct Args {
     /// NAME is a topic.
     #[arg(long)]
     topic: bool,
+    /// NAME is an image.
+    #[arg(long, conflicts_with_all = ["container", "topic"])]
+    image: bool,
     /// How much to tell of a container.
     #[arg(long, value_enum, default_value = "story")]
     depth: Depth,
-    /// Print JSON: the list of topics, a topic with its live values, or a journal's records.
+    /// Print JSON: the list of topics, a topic with its live values, a journal's records, or an
+    /// image's documents.
     #[arg(long)]
     json: bool,
     /// Where the state is kept.
@@ -66,7 +72,7 @@ pub fn run(args: Args) -> Result<u8> {
         list(args.json);
         return Ok(0);
     };
-    if !args.container && args.runtime_root.is_none() {
+    if !args.container && !args.image && args.runtime_root.is_none() {
         if let Some(topic) = topics::find(name) {
             let state = Paths::new(args.root.as_deref())?.root;
             match args.json {
@@ -79,11 +85,41 @@ pub fn run(args: Args) -> Result<u8> {
             return Err(no_such(name, "topic"));
         }
     }
-    let Some(container) = container_of(&args, name)? else {
-        let what = if args.container { "container" } else { "topic or container" };
-        return Err(no_such(name, what));
+    let container = if args.image { None } else { container_of(&args, name)? };
+    if let Some(container) = container {
+        return tell(&args, &container);
+    }
+    if !args.container && args.runtime_root.is_none() && draw(&args, name)? {
+        return Ok(0);
+    }
+    let what = match (args.container, args.image) {
+        (true, _) => "container",
+        (_, true) => "image",
+        _ => "topic, container or image",
     };
-    tell(&args, &container)
+    Err(no_such(name, what))
+}
+
+/// Draws an image of this name; false when there is none. Nothing is made: neither a store nor `lab`.
+fn draw(args: &Args, name: &str) -> Result<bool> {
+    let root = Paths::new(args.root.as_deref())?.root;
+    if !root.join("oci/oci-layout").exists() {
+        return Ok(false);
+    }
+    let store = images::Store::open(&root)?;
+    let image = match store.resolve(name) {
+        Ok(image) => image,
+        Err(e) if matches!(e.get_kind(), Kind::NotFound) => return Ok(false),
+        // What cannot be the name of an image is not the name of one.
+        Err(_) if !args.image && name.parse::<images::Reference>().is_err() => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    let picture = Picture::read(&store, &image)?;
+    match args.json {
+        true => ui::print_json(&picture),
+        false => ui::out(picture.render(ui::colour_stdout())),
+    }
+    Ok(true)
 }
 
 fn tell(args: &Args, told: &Told) -> Result<u8> {
@@ -187,7 +223,7 @@ fn list(json: bool) {
 fn no_such(name: &str, what: &str) -> Error {
     let error = Error::kind(Kind::NotFound, format!("no {what} is called {name:?}"));
     match topics::near(name).as_slice() {
-        [] => error.hint("`glassbox explain` lists the topics, `glassbox ps -a` the containers"),
+        [] => error.hint("`glassbox explain` lists the topics, `glassbox ps -a` the containers, `glassbox image ls` the images"),
         near => error.hint(format!("did you mean {}?", near.join(" or "))),
     }
 }

@@ -3,11 +3,12 @@
 //! Read next: `registry/mod.rs` (the flags), [`crate::registry::client`].
 
 use super::image::Root;
-use super::registry::{Lines, RegistryFlags, explain_to_stderr};
+use super::registry::{Lines, RegistryFlags, To, explain_to_stderr};
 use crate::error::{Error, Kind, Result};
-use crate::images::Reference;
-use crate::registry::client::{self, PullOptions};
+use crate::images::{Reference, Store};
+use crate::registry::client::{self, Client, PullOptions};
 use crate::ui;
+use std::sync::Arc;
 
 /// Pull an image from a registry
 ///
@@ -64,19 +65,60 @@ pub fn run(args: Args) -> Result<u8> {
             references.extend(tags.into_iter().map(|t| Reference { tag: Some(t), ..reference.clone() }));
         })?;
     }
-    let lines = Lines::new(args.quiet);
+    let to = if args.quiet { To::Nowhere } else { To::Stdout };
+    let lines = Lines::new(to, "Downloading", args.flags.explain.is_some());
     for reference in &references {
-        let tag = reference.tag.clone().or(reference.digest.clone()).unwrap_or_default();
-        lines.say(&format!("{tag}: Pulling from {}", reference.repository));
-        let pulled = client::pull(&store, &client, reference, &options, &lines)?;
-        lines.say(&format!("Digest: {}", pulled.digest));
-        lines.say(&match pulled.newer {
-            true => format!("Status: Downloaded newer image for {}", reference.familiar()),
-            false => format!("Status: Image is up to date for {}", reference.familiar()),
-        });
+        one(&store, &client, reference, &options, &lines)?;
     }
     for reference in &references {
         ui::out(reference);
     }
     Ok(0)
+}
+
+/// Pulls one image, and says so in docker's words.
+fn one(
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+    options: &PullOptions,
+    lines: &Lines,
+) -> Result<()> {
+    let tag = reference.tag.clone().or(reference.digest.clone()).unwrap_or_default();
+    lines.say(&format!("{tag}: Pulling from {}", reference.repository));
+    let pulled = client::pull(store, client, reference, options, lines)?;
+    lines.settle();
+    lines.say(&format!("Digest: {}", pulled.digest));
+    lines.say(&match pulled.newer {
+        true => format!("Status: Downloaded newer image for {}", reference.familiar()),
+        false => format!("Status: Image is up to date for {}", reference.familiar()),
+    });
+    Ok(())
+}
+
+/// When `run` and `create` pull.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Each time.
+    Always,
+    /// When the image is not here.
+    Missing,
+    /// Not at all.
+    Never,
+}
+
+/// Pulls the image of a container that is to be made: its lines go to stderr, since stdout is the
+/// program's. How to speak to the registry is not asked here; `pull` has flags for it.
+pub fn for_container(store: &Store, reference: &Reference, platform: Option<&str>, quiet: bool) -> Result<()> {
+    let options = PullOptions {
+        platform: platform.map(client::parse_platform).transpose()?,
+        ..PullOptions::default()
+    };
+    let client = Client::new(&reference.registry, &client::Options::default(), Arc::default())?;
+    let to = if quiet { To::Nowhere } else { To::Stderr };
+    one(store, &client, reference, &options, &Lines::new(to, "Downloading", false))
+        .map_err(|e| match e.get_hint() {
+            None => e.hint(format!("`glassbox pull --explain {}` shows what was asked and answered", reference.familiar())),
+            Some(_) => e,
+        })
 }

@@ -3,7 +3,7 @@
 //! Read next: `pull.rs`.
 
 use super::image::Root;
-use super::registry::{Lines, RegistryFlags, explain_to_stderr};
+use super::registry::{Lines, RegistryFlags, To, explain_to_stderr};
 use crate::error::{Error, Kind, Result};
 use crate::images::Reference;
 use crate::registry::client;
@@ -52,11 +52,13 @@ pub fn run(args: Args) -> Result<u8> {
         }
     }
     let client = args.flags.client(&args.name.registry, explain_to_stderr(args.flags.explain))?;
-    let lines = Lines::new(args.quiet);
+    let to = if args.quiet { To::Nowhere } else { To::Stdout };
+    let lines = Lines::new(to, "Pushing", args.flags.explain.is_some());
     lines.say(&format!("The push refers to repository [{}/{}]", args.name.registry, args.name.repository));
     for reference in &references {
         let image = store.resolve(&reference.to_string())?;
         let pushed = client::push(&store, &client, &image, reference, args.max_concurrent_uploads.max(1), &lines)?;
+        lines.settle();
         let tag = reference.tag.as_deref().unwrap_or_default();
         lines.say(&format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size));
         if args.quiet {

@@ -26,9 +26,10 @@ pub fn reachable(store: &Store) -> Result<Reachable> {
     let mut found = Reachable::default();
     for entry in store.index()?.manifests {
         mark(store, &entry, &mut found);
-        // The index that it came through, which is all that is here of the other platforms.
-        let top = repo_digest(&entry).and_then(|d| d.parse::<Digest>().ok());
-        found.blobs.extend(top.map(|d| d.hex().to_string()));
+        // The indexes that it came through, which are all that is here of the other platforms.
+        if let Some(top) = repo_digest(&entry).and_then(|d| d.parse::<Digest>().ok()) {
+            mark_indexes(store, &top, &mut found);
+        }
     }
     Ok(found)
 }
@@ -55,6 +56,19 @@ fn mark(store: &Store, entry: &Descriptor, found: &mut Reachable) {
         found
             .chains
             .extend(chains.iter().map(|c: &Digest| c.hex().to_string()));
+    }
+}
+
+fn mark_indexes(store: &Store, digest: &Digest, found: &mut Reachable) {
+    found.blobs.insert(digest.hex().to_string());
+    let Ok(index) = store.read_json::<Index>(digest) else {
+        return;
+    };
+    for entry in &index.manifests {
+        let new = !found.blobs.contains(entry.digest.hex());
+        if new && media_type::is_index(&entry.media_type) && store.has_blob(&entry.digest) {
+            mark_indexes(store, &entry.digest, found);
+        }
     }
 }
 

@@ -404,7 +404,7 @@ impl Store {
         }
         reference?;
         Err(Error::kind(Kind::NotFound, format!("No such image: {name}")).hint(
-            "bring it with `glassbox image load`, `import` or `from-host`; `lab` is always there",
+            "`glassbox pull` brings it from a registry, `glassbox image load` from a file; `lab` is always there",
         ))
     }
 

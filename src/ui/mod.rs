@@ -4,12 +4,14 @@
 //! honoured; a closed pipe ends the program quietly, as Unix tools do.
 //! What it implements: "Output" and "Errors" of the design.
 //! Interface: [`out`], [`note`], [`warn`], [`print_error`], [`print_json`], [`Table`],
-//! [`Style`], [`Progress`], [`size`], [`template`]. Read next: [`crate::cli`].
+//! [`Style`], [`Progress`], [`Bars`], [`size`], [`template`]. Read next: [`crate::cli`].
 
+mod bars;
 mod progress;
 mod table;
 pub mod template;
 
+pub use bars::Bars;
 pub use progress::{Progress, size};
 pub use table::Table;
 

@@ -3,11 +3,15 @@
 //! Interface: [`Args`], [`run`], and [`RegistryFlags`], [`Lines`] for `pull` and `push`.
 //! Read next: [`crate::registry::client`].
 
+mod lines;
+
+pub use lines::{Lines, To};
+
 use crate::error::{Error, Kind, Result};
 use crate::images::Reference;
 use crate::registry::client::exchange::Trace;
 use crate::registry::client::transport::Patience;
-use crate::registry::client::{self, Client, CopyOptions, Event, Options, Watch};
+use crate::registry::client::{self, Client, CopyOptions, Options};
 use crate::ui;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,37 +90,6 @@ impl RegistryFlags {
             patience: Patience { retries: self.retries, stall: Duration::from_secs(self.timeout.max(1)) },
         };
         Client::new(registry, &options, Arc::new(trace))
-    }
-}
-
-/// What becomes of layers, a line each, in docker's words.
-pub struct Lines {
-    quiet: bool,
-}
-
-impl Lines {
-    /// Nothing is said when it is `quiet`.
-    pub fn new(quiet: bool) -> Lines {
-        Lines { quiet }
-    }
-    /// A line of the command itself.
-    pub fn say(&self, text: &str) {
-        if !self.quiet {
-            ui::out(text);
-        }
-    }
-}
-
-impl Watch for Lines {
-    fn layer(&self, id: &str, event: Event) {
-        match event {
-            Event::Waiting(_) => self.say(&format!("{id}: Waiting")),
-            Event::Done(how) => self.say(&format!("{id}: {how}")),
-            Event::Begins(_) | Event::Bytes(_) => {}
-        }
-    }
-    fn line(&self, text: &str) {
-        self.say(text);
     }
 }
 
@@ -236,7 +209,8 @@ fn copy(a: CopyArgs) -> Result<u8> {
         referrers: a.referrers,
         at_once: 3,
     };
-    let digest = client::copy((&from, &a.from), (&to, &a.to), &options, &Lines::new(false))?;
+    let lines = Lines::new(To::Stdout, "Copying", a.flags.explain.is_some());
+    let digest = client::copy((&from, &a.from), (&to, &a.to), &options, &lines)?;
     ui::out(format_args!("Digest: {digest}"));
     Ok(0)
 }
