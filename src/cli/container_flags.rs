@@ -286,7 +286,9 @@ impl ContainerFlags {
         let here = match image::find(store.paths(), name) {
             Ok(image) => (self.pull != When::Always).then_some(image),
             // A digest alone is an id, which no registry knows.
-            Err(e) if e.get_kind() != Kind::NotFound || name.starts_with("sha256:") => return Err(e),
+            Err(e) if e.get_kind() != Kind::NotFound || name.starts_with("sha256:") => {
+                return Err(e);
+            }
             Err(e) if self.pull == When::Never => return Err(e),
             Err(_) => None,
         };
@@ -303,7 +305,11 @@ impl ContainerFlags {
                 format!("image {name} is for {}, not for {wanted}", image.platform),
             )),
             None if !runs_on(&image, &Platform::host()) => {
-                ui::warn(format_args!("the image is for {}, and this machine is {}", image.platform, Platform::host()));
+                ui::warn(format_args!(
+                    "the image is for {}, and this machine is {}",
+                    image.platform,
+                    Platform::host()
+                ));
                 Ok(image)
             }
             _ => Ok(image),
@@ -312,7 +318,10 @@ impl ContainerFlags {
 
     fn bring(&self, store: &Store, reference: &Reference) -> Result<()> {
         if self.pull == When::Missing && !self.quiet {
-            ui::note(format_args!("Unable to find image '{}' locally", reference.familiar()));
+            ui::note(format_args!(
+                "Unable to find image '{}' locally",
+                reference.familiar()
+            ));
         }
         let images = images::Store::open(&store.paths().root)?;
         pull::for_container(&images, reference, self.platform.as_deref(), self.quiet)

@@ -161,33 +161,41 @@ impl Picture {
         };
         lines.text += &styled(title, Style::Strong, colour);
         lines.text += "\n";
+        let mut at = String::new();
         if let Some(index) = &self.index {
-            lines.part("└─ ", "index", &index.part);
-            lines.note("   │  ", "what the name stands for in its registry: an image for each kind of machine");
+            let what =
+                "what the name stands for in its registry: an image for each kind of machine";
+            lines.part("└─ ", "   │", "index", &index.part, what);
             lines.entries("   ", &index.entries);
+            at = "   ".into();
         }
-        let at = if self.index.is_some() { "   " } else { "" };
-        lines.part(&format!("{at}└─ "), "manifest", &self.manifest);
-        lines.note(&format!("{at}   │  "), "one image: its configuration and its layers");
-        let last = self.steps.is_empty();
-        let branch = if last { "└─ " } else { "├─ " };
-        lines.part(&format!("{at}   {branch}"), "config", &self.config);
-        let bar = if last { "   " } else { "│  " };
-        lines.note(&format!("{at}   {bar}"), &self.runs);
+        let what = "one image: its configuration and its layers";
+        lines.part(
+            &format!("{at}└─ "),
+            &format!("{at}   │"),
+            "manifest",
+            &self.manifest,
+            what,
+        );
+        at += "   ";
+        let bars = |last: bool| match last {
+            true => (format!("{at}└─ "), format!("{at}   ")),
+            false => (format!("{at}├─ "), format!("{at}│  ")),
+        };
+        let (branch, bar) = bars(self.steps.is_empty());
+        lines.part(&branch, &bar, "config", &self.config, &self.runs);
         let mut number = 0;
         for (i, step) in self.steps.iter().enumerate() {
-            let last = i + 1 == self.steps.len();
-            let (branch, bar) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-            let (branch, bar) = (format!("{at}   {branch}"), format!("{at}   {bar}"));
+            let (branch, bar) = bars(i + 1 == self.steps.len());
             let by = step.by.as_deref().unwrap_or("(the history does not tell)");
             let Some(layer) = &step.layer else {
-                let what = styled(format!("{:<10}", "no layer"), Style::Dim, colour);
+                let what = styled(format!("{:<NAME$}", "no layer"), Style::Dim, colour);
                 lines.text += &format!("{branch}{what}{by}\n");
                 continue;
             };
             number += 1;
-            lines.part(&branch, &format!("layer {number}"), &layer.part);
-            lines.text += &format!("{bar}          {by}\n");
+            lines.part(&branch, &bar, &format!("layer {number}"), &layer.part, "");
+            lines.text += &format!("{bar}{:NAME$}{by}\n", "");
             lines.note(&bar, &format!("diff id   {}", layer.diff_id));
             lines.note(&bar, &format!("chain id  {}", layer.chain_id));
             let unpacked = match layer.unpacked {
@@ -200,21 +208,29 @@ impl Picture {
     }
 }
 
+/// The width of what a part is called.
+const NAME: usize = 10;
+
 struct Lines {
     text: String,
     colour: bool,
 }
 
 impl Lines {
-    fn part(&mut self, branch: &str, what: &str, part: &Part) {
-        let what = styled(format!("{what:<10}"), Style::Name, self.colour);
-        self.text += &format!("{branch}{what}{} {}\n", part.digest, ui::size(part.size));
-        let bar = branch.replace("├─ ", "│  ").replace("└─ ", "   ");
+    /// `bar` goes on below `branch`.
+    fn part(&mut self, branch: &str, bar: &str, what: &str, part: &Part, remark: &str) {
+        let name = styled(format!("{what:<NAME$}"), Style::Name, self.colour);
+        self.text += &format!("{branch}{name}{} {}\n", part.digest, ui::size(part.size));
+        let width = branch.chars().count();
+        let bar = format!("{bar:<width$}");
         self.note(&bar, &part.media_type);
+        if !remark.is_empty() {
+            self.note(&bar, remark);
+        }
     }
     fn note(&mut self, bar: &str, text: &str) {
         let text = styled(text, Style::Dim, self.colour);
-        self.text += &format!("{bar}          {text}\n");
+        self.text += &format!("{bar}{:NAME$}{text}\n", "");
     }
     fn entries(&mut self, bar: &str, entries: &[Entry]) {
         for entry in entries {
@@ -225,7 +241,10 @@ impl Lines {
                 (false, false) => "not here",
             };
             let size = ui::size(entry.part.size);
-            self.text += &format!("{bar}├─ {platform:<14} {} {size}, {remark}\n", entry.part.digest);
+            self.text += &format!(
+                "{bar}├─ {platform:<14} {} {size}, {remark}\n",
+                entry.part.digest
+            );
             self.entries(&format!("{bar}│  "), &entry.below);
         }
     }
@@ -283,7 +302,12 @@ fn entries(store: &Store, index: &Index, this: &Digest, depth: u32) -> Vec<Entry
 /// `linux/amd64; runs sh -c "…" as root in /`
 fn runs(image: &Image) -> String {
     let config = image.config.config.clone().unwrap_or_default();
-    let words: Vec<&str> = config.entrypoint.iter().chain(&config.cmd).map(String::as_str).collect();
+    let words: Vec<&str> = config
+        .entrypoint
+        .iter()
+        .chain(&config.cmd)
+        .map(String::as_str)
+        .collect();
     let words: Vec<String> = words
         .iter()
         .map(|w| match w.contains([' ', '"']) || w.is_empty() {
@@ -295,7 +319,10 @@ fn runs(image: &Image) -> String {
         true => "no program of its own".to_string(),
         false => format!("runs {}", words.join(" ")),
     };
-    let mut text = format!("{}/{}; {program}", image.config.os, image.config.architecture);
+    let mut text = format!(
+        "{}/{}; {program}",
+        image.config.os, image.config.architecture
+    );
     if !config.user.is_empty() {
         text += &format!(" as {}", config.user);
     }

@@ -20,6 +20,7 @@ pub mod docker_registry;
 mod held;
 mod host;
 mod leak;
+pub mod memory;
 pub mod namespaces;
 pub mod oci;
 pub mod peers;

@@ -79,6 +79,9 @@ pub fn pull(
     let (document, indexes) = descend(client, repository, top.clone(), options.platform.as_ref())?;
     let manifest = document.manifest()?;
     let config = configuration(&staging, client, repository, &manifest)?;
+    if let (Some(wanted), true) = (&options.platform, indexes.is_empty()) {
+        check_platform(&config, wanted)?;
+    }
     let layers = layers(&manifest, &config);
     let received = transfer(
         &staging, store, client, repository, &manifest, &layers, options, watch,
@@ -181,6 +184,25 @@ fn configuration(
     }
     staging.put_stream(&blob.media_type, &bytes[..], Some(blob))?;
     Ok(config)
+}
+
+/// Where no index was there to choose from, the image itself says where it runs.
+fn check_platform(config: &ImageConfig, wanted: &Platform) -> Result<()> {
+    let own = Platform {
+        architecture: config.architecture.clone(),
+        os: config.os.clone(),
+        variant: config.variant.clone(),
+        ..Platform::default()
+    };
+    match own.runs_on(wanted) {
+        true => Ok(()),
+        false => Err(Error::kind(
+            Kind::NotFound,
+            format!("the image is for {own}, not for {wanted}"),
+        )
+        .hint("its name stands for one image, not for an index of several")
+        .topic("images")),
+    }
 }
 
 #[allow(clippy::too_many_arguments)]
