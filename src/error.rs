@@ -160,8 +160,10 @@ impl Error {
             if let Some(sys) = cause.downcast_ref::<crate::sys::SysError>() {
                 return Some(sys.errno as i32);
             }
-            if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-                return io.raw_os_error();
+            if let Some(io) = cause.downcast_ref::<std::io::Error>()
+                && let Some(raw) = io.raw_os_error()
+            {
+                return Some(raw);
             }
             next = cause.source();
         }
@@ -193,9 +195,27 @@ impl Error {
     }
 
     fn walk(&self) -> impl Iterator<Item = &Error> {
-        std::iter::successors(Some(self), |e| {
-            e.0.source.as_ref().and_then(|s| s.downcast_ref::<Error>())
-        })
+        std::iter::successors(Some(self), |e| e.below())
+    }
+
+    /// The next of our own errors down the chain, also one that went through a `Read` and so came
+    /// out as an `io::Error`.
+    fn below(&self) -> Option<&Error> {
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            if let Some(ours) = cause.downcast_ref::<Error>() {
+                return Some(ours);
+            }
+            let io = cause.downcast_ref::<std::io::Error>();
+            next = match io.and_then(std::io::Error::get_ref) {
+                Some(inside) => match inside.downcast_ref::<Error>() {
+                    Some(ours) => return Some(ours),
+                    None => inside.source(),
+                },
+                None => cause.source(),
+            };
+        }
+        None
     }
 }
 
@@ -328,6 +348,16 @@ mod tests {
         let e = Error::new("a").hint("do b").topic("c").context("d");
         assert_eq!(e.get_hint(), Some("do b"));
         assert_eq!(e.get_topic(), Some("c"));
+    }
+
+    #[test]
+    fn an_error_that_went_through_a_reader_keeps_its_hint() {
+        let inner = Error::new("inner").hint("do b").topic("c");
+        let e = Err::<(), _>(std::io::Error::other(inner.context("middle")))
+            .context("outer")
+            .unwrap_err();
+        assert_eq!(e.causes(), ["middle", "inner"]);
+        assert_eq!((e.get_hint(), e.get_topic()), (Some("do b"), Some("c")));
     }
 
     #[test]

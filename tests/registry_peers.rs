@@ -205,6 +205,13 @@ fn blobs_are_mounted_and_tags_listed_and_removed() {
     run_in(&root, ["registry", "catalog", &registry.address])
         .success()
         .out_is("a\nb/c");
+    // docker-registry removes manifests only, and all of these are one.
+    let one = registry.name("b/c:3");
+    run_in(&root, ["registry", "rm", &one]).fails(125, &["has other tags: 10, 2", "--force"]);
+    run_in(&root, ["registry", "rm", "--force", &one])
+        .success()
+        .out_has(&format!("Untagged: {one}"));
+    run_in(&root, ["registry", "rm", &one]).fails(125, &["400", "DIGEST_INVALID"]);
     run_in(&root, ["registry", "tags", &registry.name("nothing")]).fails(125, &["NAME_UNKNOWN"]);
 }
 

@@ -8,7 +8,8 @@ use crate::registry::client::auth::credentials::{self, Credential};
 use crate::registry::client::endpoint::DOCKER_IO;
 use crate::registry::client::exchange::Trace;
 use crate::ui;
-use std::io::{BufRead, Read};
+use crate::sys::tty::Raw;
+use std::io::{IsTerminal, Read};
 
 /// Log in to a registry
 ///
@@ -17,6 +18,7 @@ use std::io::{BufRead, Read};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
+  glassbox login registry.example             asks for user and password
   glassbox login -u me --password-stdin localhost:5000 < secret")]
 pub struct Args {
     /// The user.
@@ -48,7 +50,15 @@ pub fn registry(server: Option<&str>) -> String {
 pub fn run(args: Args) -> Result<u8> {
     let registry = registry(args.server.as_deref());
     let needs = |what: &str, flag: &str| Error::kind(Kind::Usage, format!("{what} is needed: {flag}"));
-    let user = args.username.ok_or_else(|| needs("a user", "--username"))?;
+    let terminal = std::io::stdin().is_terminal();
+    let user = match args.username {
+        Some(user) => user,
+        None if terminal && !args.password_stdin => ask("Username: ")?,
+        None => return Err(needs("a user", "--username")),
+    };
+    if user.is_empty() {
+        return Err(needs("a user", "--username"));
+    }
     let password = match args.password {
         Some(password) => {
             ui::warn("a password on the command line can be read by others; --password-stdin is safe");
@@ -59,15 +69,8 @@ pub fn run(args: Args) -> Result<u8> {
             std::io::stdin().read_to_string(&mut text).context("cannot read the password")?;
             text.trim_end_matches(['\r', '\n']).to_string()
         }
-        None => {
-            // Without a terminal's echo switched off a password is asked for from no one.
-            let mut text = String::new();
-            if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-                return Err(needs("a password", "--password-stdin"));
-            }
-            std::io::stdin().lock().read_line(&mut text).context("cannot read the password")?;
-            text.trim_end_matches(['\r', '\n']).to_string()
-        }
+        None if terminal => ask_hidden("Password: ")?,
+        None => return Err(needs("a password", "--password-stdin")),
     };
     if password.is_empty() {
         return Err(needs("a password", "--password-stdin"));
@@ -78,4 +81,37 @@ pub fn run(args: Args) -> Result<u8> {
     ui::note(format_args!("the credential is kept in {place}"));
     ui::out("Login Succeeded");
     Ok(0)
+}
+
+fn ask(what: &str) -> Result<String> {
+    ui::prompt(what);
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context("cannot read the answer")?;
+    Ok(line.trim().to_string())
+}
+
+/// The terminal shows nothing of the answer. In raw mode the interrupt key is a byte like others: so
+/// the terminal is put back before it ends us.
+fn ask_hidden(what: &str) -> Result<String> {
+    ui::prompt(what);
+    let raw = Raw::enter(std::io::stdin()).context("cannot switch the terminal's echo off")?;
+    let (mut answer, mut byte) = (Vec::new(), [0u8]);
+    let interrupted = loop {
+        if std::io::stdin().lock().read(&mut byte).context("cannot read the password")? == 0 {
+            break false;
+        }
+        match byte[0] {
+            b'\r' | b'\n' | 4 => break false,        // Enter, ctrl-d
+            3 => break true,                         // ctrl-c
+            8 | 127 => drop(answer.pop()),           // a character back
+            21 => answer.clear(),                    // ctrl-u
+            other => answer.push(other),
+        }
+    };
+    drop(raw);
+    ui::note("");
+    if interrupted {
+        return Err(Error::new("the login was interrupted"));
+    }
+    String::from_utf8(answer).context("the password is no UTF-8")
 }

@@ -105,9 +105,7 @@ impl FromStr for Reference {
             Some(_) => ("docker.io".to_string(), name.to_string()),
             None => ("docker.io".to_string(), format!("library/{name}")),
         };
-        let host = registry.split(':').next().unwrap_or("");
-        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-        if !edge(host.chars().next()) || !edge(host.chars().last()) {
+        if !is_host(&registry) {
             return Err(bad("has a bad registry name"));
         }
         let registry = match registry.as_str() {
@@ -146,6 +144,29 @@ impl FromStr for Reference {
     }
 }
 
+/// `HOST` or `HOST:PORT`, where the host may be an IPv6 address in brackets.
+fn is_host(registry: &str) -> bool {
+    let (host, port) = match registry.strip_prefix('[').map(|r| r.split_once(']')) {
+        Some(Some((address, port))) if address.parse::<std::net::Ipv6Addr>().is_ok() => (
+            None,
+            port.strip_prefix(':').or(port.is_empty().then_some("0")),
+        ),
+        Some(_) => return false,
+        None => match registry.split_once(':') {
+            Some((host, port)) => (Some(host), Some(port)),
+            None => (Some(registry), Some("0")),
+        },
+    };
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let legal = |h: &str| {
+        edge(h.chars().next())
+            && edge(h.chars().last())
+            && h.chars()
+                .all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
+    };
+    host.is_none_or(legal) && port.is_some_and(|p| p.parse::<u16>().is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +181,8 @@ mod tests {
         assert_eq!(full("user/app:1.2"), "docker.io/user/app:1.2");
         assert_eq!(full("localhost:5000/a/b"), "localhost:5000/a/b:latest");
         assert_eq!(full("localhost/a"), "localhost/a:latest");
+        assert_eq!(full("[::1]:5000/a:1"), "[::1]:5000/a:1");
+        assert_eq!(full("[2001:db8::7]/a"), "[2001:db8::7]/a:latest");
         let digest = Digest::sha256(b"x");
         assert_eq!(
             full(&format!("a@{digest}")),
@@ -187,6 +210,13 @@ mod tests {
             "a//b",
             "a:-x",
             "../x",
+            "[::1]",
+            "[::1:5000/a",
+            "[x]:5000/a",
+            "[::1]5000/a",
+            "localhost:99999/a",
+            "a.b:port/a",
+            "a.b?/a",
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad:?} was taken");
         }

@@ -93,6 +93,11 @@ pub fn note(text: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Prints a question to stderr, without a newline.
+pub fn prompt(text: impl Display) {
+    let _ = write!(std::io::stderr().lock(), "{text}").and_then(|()| std::io::stderr().flush());
+}
+
 /// Prints a warning to stderr.
 pub fn warn(text: impl Display) {
     note(format_args!(

@@ -115,6 +115,13 @@ impl Content {
                 false => missing("UNSUPPORTED"),
             };
         }
+        if let Some((repository, _)) = path.split_once("/tags/list") {
+            let own = format!("{repository} ");
+            let names = self.manifests.keys().filter_map(|k| k.strip_prefix(&own));
+            let tags: Vec<&str> = names.filter(|n| !n.contains(':')).collect();
+            let body = serde_json::json!({ "name": repository, "tags": tags });
+            return Answer::ok("application/json", body.to_string().as_bytes());
+        }
         Answer::ok("application/json", b"{}")
     }
 
@@ -178,6 +185,12 @@ impl Content {
                 Answer::status(201, &[("Docker-Content-Digest", &digest)])
             }
             "DELETE" => match self.manifests.remove(&key) {
+                Some(gone) if name.contains(':') => {
+                    let own = format!("{repository} ");
+                    self.manifests
+                        .retain(|k, m| !k.starts_with(&own) || *m != gone);
+                    Answer::status(202, &[])
+                }
                 Some(_) => Answer::status(202, &[]),
                 None => missing("MANIFEST_UNKNOWN"),
             },

@@ -25,6 +25,10 @@ pub struct Screen {
 impl Screen {
     /// Runs `glassbox ARGS` with its state below `root`, at a terminal of 33 rows and 99 columns.
     pub fn open(root: &TempRoot, args: &[&str]) -> Screen {
+        Screen::open_with(root, args, &[])
+    }
+    /// The same with variables in the environment.
+    pub fn open_with(root: &TempRoot, args: &[&str], env: &[(&str, &str)]) -> Screen {
         let size = Winsize {
             ws_row: 33,
             ws_col: 99,
@@ -43,7 +47,8 @@ impl Screen {
         command.args(["--ctty", "--wait"]).arg(binary()).args(args);
         command
             .env("GLASSBOX_ROOT", root.path())
-            .env("NO_COLOR", "1");
+            .env("NO_COLOR", "1")
+            .envs(env.iter().copied());
         command
             .stdin(slave(&pair.slave))
             .stdout(slave(&pair.slave))

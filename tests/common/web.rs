@@ -189,6 +189,11 @@ fn connection(stream: TcpStream, inner: &Inner) {
             return;
         }
         head.push(byte[0]);
+        // As servers do that are spoken to in TLS.
+        if !head[0].is_ascii_uppercase() {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+            return;
+        }
     }
     let head = String::from_utf8_lossy(&head).to_string();
     let mut words = head.split(' ').map(String::from);

@@ -12,7 +12,7 @@ use crate::images::Reference;
 use crate::registry::client::exchange::Trace;
 use crate::registry::client::transport::Patience;
 use crate::registry::client::{self, Client, CopyOptions, Options};
-use crate::ui;
+use crate::ui::{self, template};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ enum Command {
     /// Print a manifest or an index, byte for byte
     Manifest(ManifestArgs),
     /// Take a tag away, or by digest a manifest with all its tags
-    Rm(ManifestArgs),
+    Rm(RmArgs),
     /// Copy an image to another registry or name, without unpacking
     Copy(CopyArgs),
 }
@@ -98,26 +98,50 @@ impl RegistryFlags {
 #[command(after_help = "\
 Examples:
   glassbox registry tags localhost:5000/app
+  glassbox registry tags --format '{{.Reference}}' localhost:5000/app
   glassbox registry catalog localhost:5000 --json")]
 pub struct ListArgs {
     /// A repository with its registry; for `catalog` a registry.
     name: String,
     /// Print JSON: an array of names.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["quiet", "format"])]
     json: bool,
+    /// Print the names alone, which is what happens anyway.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print each by a Go template with .Name and .Reference, the name with its registry and
+    /// repository.
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "quiet")]
+    format: Option<String>,
     #[command(flatten)]
     flags: RegistryFlags,
 }
 
-/// What to show or to remove.
+/// What to show.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  glassbox registry manifest debian
-  glassbox registry rm localhost:5000/app:1")]
+  glassbox registry manifest debian")]
 pub struct ManifestArgs {
     /// [REGISTRY/]REPOSITORY[:TAG][@DIGEST]
     name: Reference,
+    #[command(flatten)]
+    flags: RegistryFlags,
+}
+
+/// What to remove.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  glassbox registry rm localhost:5000/app:1
+  glassbox registry rm --force localhost:5000/app:1    also the manifest's other tags")]
+pub struct RmArgs {
+    /// [REGISTRY/]REPOSITORY[:TAG][@DIGEST]
+    name: Reference,
+    /// Where the registry removes manifests only: also when this one has other tags, which go with
+    /// it.
+    #[arg(short, long)]
+    force: bool,
     #[command(flatten)]
     flags: RegistryFlags,
 }
@@ -151,11 +175,12 @@ pub fn run(args: Args) -> Result<u8> {
         Command::Tags(a) => {
             let reference: Reference = a.name.parse()?;
             let client = a.flags.client(&reference.registry, explain_to_stderr(a.flags.explain))?;
-            list(a.json, |take| client.tags(&reference.repository, take))
+            let repository = format!("{}/{}", reference.registry, reference.repository);
+            list(&a, |tag| format!("{repository}:{tag}"), |take| client.tags(&reference.repository, take))
         }
         Command::Catalog(a) => {
             let client = a.flags.client(&a.name, explain_to_stderr(a.flags.explain))?;
-            list(a.json, |take| client.catalog(take))
+            list(&a, |name| format!("{}/{name}", a.name), |take| client.catalog(take))
         }
         Command::Manifest(a) => {
             let client = a.flags.client(&a.name.registry, explain_to_stderr(a.flags.explain))?;
@@ -163,17 +188,7 @@ pub fn run(args: Args) -> Result<u8> {
             ui::out_raw(String::from_utf8_lossy(&document.bytes));
             Ok(0)
         }
-        Command::Rm(a) => {
-            let client = a.flags.client(&a.name.registry, explain_to_stderr(a.flags.explain))?;
-            client.delete(&a.name.repository, &named(&a.name)).map_err(|e| {
-                match (e.get_kind(), &a.name.digest) {
-                    (Kind::Unsupported, None) => e.hint("this registry may take away digests only: NAME@sha256:… goes with all its tags"),
-                    _ => e,
-                }
-            })?;
-            ui::out(format_args!("Deleted: {}", a.name));
-            Ok(0)
-        }
+        Command::Rm(a) => remove(&a),
         Command::Copy(a) => copy(a),
     }
 }
@@ -182,19 +197,68 @@ fn named(reference: &Reference) -> String {
     reference.digest.clone().or(reference.tag.clone()).unwrap_or_default()
 }
 
+/// A tag is taken away; where the registry knows that of digests only, the manifest is.
+fn remove(a: &RmArgs) -> Result<u8> {
+    let client = a.flags.client(&a.name.registry, explain_to_stderr(a.flags.explain))?;
+    let repository = &a.name.repository;
+    let by_tag = match (&a.name.digest, &a.name.tag) {
+        (None, Some(tag)) => client.delete(repository, tag),
+        _ => client.delete(repository, &named(&a.name)),
+    };
+    let refused = match (by_tag, &a.name.tag) {
+        (Ok(()), _) => {
+            ui::out(format_args!("Deleted: {}", a.name));
+            return Ok(0);
+        }
+        // Not there, or not allowed: by digest it would be the same.
+        (Err(e), Some(_)) if a.name.digest.is_none() && e.get_kind() != Kind::NotFound => e,
+        (Err(e), _) => return Err(e),
+    };
+    let tag = a.name.tag.clone().unwrap_or_default();
+    let Some(digest) = client.digest(repository, &tag)? else { return Err(refused) };
+    let others: Vec<String> = client.tags_of(repository, &digest)?.into_iter().filter(|t| *t != tag).collect();
+    if !others.is_empty() && !a.force {
+        return Err(Error::kind(
+            Kind::Conflict,
+            format!("this registry removes manifests only, and {} has other tags: {}", a.name, others.join(", ")),
+        )
+        .hint("--force removes the manifest with all of them"));
+    }
+    // Where deletes are off altogether, the first refusal says no less than this one.
+    client.delete(repository, &digest.to_string())?;
+    for tag in [tag].iter().chain(&others) {
+        ui::out(format_args!("Untagged: {}/{repository}:{tag}", a.name.registry));
+    }
+    ui::out(format_args!("Deleted: {}/{repository}@{digest}", a.name.registry));
+    Ok(0)
+}
+
 type Take<'a> = &'a mut dyn FnMut(Vec<String>);
 
 /// Each page is printed when it comes; JSON needs the whole.
-fn list(json: bool, fetch: impl FnOnce(Take<'_>) -> Result<()>) -> Result<u8> {
-    let mut all = Vec::new();
-    fetch(&mut |names| match json {
-        true => all.extend(names),
-        false => names.iter().for_each(ui::out),
+fn list(
+    args: &ListArgs,
+    reference: impl Fn(&str) -> String,
+    fetch: impl FnOnce(Take<'_>) -> Result<()>,
+) -> Result<u8> {
+    let (mut all, mut failure) = (Vec::new(), None);
+    fetch(&mut |names| match &args.format {
+        _ if args.json => all.extend(names),
+        None => names.iter().for_each(ui::out),
+        Some(format) => {
+            for name in &names {
+                let row = serde_json::json!({ "Name": name, "Reference": reference(name) });
+                match template::render(format, &row) {
+                    Ok(line) => ui::out(line),
+                    Err(e) => failure = Some(e),
+                }
+            }
+        }
     })?;
-    if json {
+    if args.json {
         ui::print_json(&all);
     }
-    Ok(0)
+    failure.map_or(Ok(0), Err)
 }
 
 fn copy(a: CopyArgs) -> Result<u8> {

@@ -6,12 +6,16 @@
 //! Read next: `../protocol.rs`.
 
 use super::auth::Scopes;
+use super::manifest::ACCEPT;
+use super::parallel::{self, Stop};
 use super::transport::join;
 use super::{Client, Wish};
 use crate::error::{Context, Error, Kind, Result};
+use crate::registry::protocol::header;
 use crate::spec::digest::Digest;
-use crate::spec::image::{Descriptor, Index};
+use crate::spec::image::{Descriptor, Index, media_type};
 use serde_json::Value;
+use std::sync::Mutex;
 
 /// A page of a list is not longer.
 const MAX_PAGE: u64 = 16 << 20;
@@ -83,31 +87,76 @@ impl Client {
         Err(Error::new("the registry's list has no end"))
     }
 
-    /// What points at a manifest, none where the registry does not know.
+    /// What points at a manifest, none where nothing does. A registry that does not keep account of
+    /// it has a tag, kept by those who push, in its place.
     pub fn referrers(&self, repository: &str, digest: &Digest) -> Result<Vec<Descriptor>> {
-        let mut wish = Wish::new("GET", &self.url(repository, &format!("referrers/{digest}")));
-        let response = self.send(
-            repository,
-            &Scopes::repository(repository, "pull"),
-            &mut wish,
-        )?;
-        let index = match response.status {
-            200 => {
-                let body = response.bytes(MAX_PAGE)?;
-                serde_json::from_slice::<Index>(&body)
-                    .context("cannot understand the list of referrers")?
+        let mut url = self.url(repository, &format!("referrers/{digest}"));
+        let mut found = Vec::new();
+        for page in 0..MAX_PAGES {
+            let scopes = Scopes::repository(repository, "pull");
+            let mut wish = Wish::new("GET", &url);
+            wish.headers.push(("accept", media_type::INDEX.into()));
+            let response = self.send(repository, &scopes, &mut wish)?;
+            if page == 0 && matches!(response.status, 400 | 404 | 405) {
+                let tag = self.referrers_tag(repository, digest)?;
+                return Ok(tag.map_or(vec![], |index| index.manifests));
             }
-            404 => {
-                let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
-                match self.manifest(repository, &tag) {
-                    Ok(document) => document.index()?.unwrap_or_default(),
-                    Err(e) if e.get_kind() == Kind::NotFound => return Ok(vec![]),
-                    Err(e) => return Err(e),
-                }
+            if response.status != 200 {
+                return Err(response.refusal());
             }
-            _ => return Err(response.refusal()),
-        };
-        Ok(index.manifests)
+            let next = response.all("link").iter().find_map(|l| next_page(l));
+            let body = response.bytes(MAX_PAGE)?;
+            let index: Index =
+                serde_json::from_slice(&body).context("cannot understand the list of referrers")?;
+            found.extend(index.manifests);
+            match next.map(|to| join(&url, &to)).transpose()? {
+                Some(next) if next != url => url = next,
+                _ => return Ok(found),
+            }
+        }
+        Err(Error::new("the registry's list has no end"))
+    }
+
+    /// The index behind the tag that stands in for the list of referrers.
+    pub(super) fn referrers_tag(&self, repository: &str, digest: &Digest) -> Result<Option<Index>> {
+        match self.manifest(repository, &referrers_tag(digest)) {
+            Ok(document) => document.index(),
+            Err(e) if e.get_kind() == Kind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The digest that a name stands for; `None`: the registry does not know it.
+    pub fn digest(&self, repository: &str, name: &str) -> Result<Option<Digest>> {
+        let mut wish = Wish::new("HEAD", &self.url(repository, &format!("manifests/{name}")));
+        wish.headers.push(("accept", ACCEPT.join(", ")));
+        let scopes = Scopes::repository(repository, "pull");
+        let response = self.send(repository, &scopes, &mut wish)?;
+        let said = response.header(header::CONTENT_DIGEST);
+        match (response.status, said.and_then(|d| d.parse().ok())) {
+            (200, Some(digest)) => Ok(Some(digest)),
+            // It did not say.
+            (200, None) => Ok(Some(self.manifest(repository, name)?.descriptor.digest)),
+            (404, _) => Ok(None),
+            _ => Err(response.refusal()),
+        }
+    }
+
+    /// The tags that stand for a digest. Every tag is asked for: there is no other way.
+    pub fn tags_of(&self, repository: &str, digest: &Digest) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        self.tags(repository, &mut |tags| all.extend(tags))?;
+        let found = Mutex::new(Vec::new());
+        parallel::for_each(&all, 8, &Stop::default(), |tag| {
+            if self.digest(repository, tag)?.as_ref() == Some(digest) {
+                let mut found = found.lock().unwrap_or_else(|e| e.into_inner());
+                found.push(tag.clone());
+            }
+            Ok(())
+        })?;
+        let mut found = found.into_inner().unwrap_or_else(|e| e.into_inner());
+        found.sort();
+        Ok(found)
     }
 
     /// Takes a tag or, by digest, a manifest with all its tags away.
@@ -126,6 +175,12 @@ impl Client {
             _ => Err(response.refusal()),
         }
     }
+}
+
+/// The tag that stands in for a list of referrers: `sha256-HEX`, cut to what a tag may be.
+pub(super) fn referrers_tag(digest: &Digest) -> String {
+    let hex = &digest.hex()[..digest.hex().len().min(64)];
+    format!("{}-{hex}", digest.algorithm().name())
 }
 
 /// The target of `<…>; rel="next"`.

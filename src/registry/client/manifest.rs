@@ -18,7 +18,7 @@ use crate::spec::image::{Descriptor, Index, Manifest, Platform, media_type};
 use serde_json::Value;
 
 /// What we can read, in the order of preference.
-const ACCEPT: &[&str] = &[
+pub(super) const ACCEPT: &[&str] = &[
     media_type::INDEX,
     media_type::MANIFEST,
     media_type::DOCKER_MANIFEST_LIST,
@@ -101,6 +101,34 @@ impl Document {
             ));
         }
         serde_json::from_slice(&self.bytes).context("cannot understand the manifest")
+    }
+}
+
+impl Document {
+    /// The manifest that this one is about.
+    pub fn subject(&self) -> Result<Option<Descriptor>> {
+        match self.index()? {
+            Some(index) => Ok(index.subject),
+            None => Ok(self.manifest()?.subject),
+        }
+    }
+
+    /// As it stands in a list of referrers: with the kind of artifact that it is, and its notes.
+    pub fn as_referrer(&self) -> Result<Descriptor> {
+        let (artifact_type, annotations) = match self.index()? {
+            Some(index) => (index.artifact_type, index.annotations),
+            None => {
+                let manifest = self.manifest()?;
+                let config = manifest.config.media_type;
+                let typ = manifest.artifact_type.filter(|t| !t.is_empty());
+                (typ.or(Some(config)), manifest.annotations)
+            }
+        };
+        Ok(Descriptor {
+            artifact_type,
+            annotations,
+            ..self.descriptor.clone()
+        })
     }
 }
 

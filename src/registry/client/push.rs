@@ -14,6 +14,7 @@
 
 use super::auth::{Scopes, escape};
 use super::exchange;
+use super::listing::referrers_tag;
 use super::manifest::Document;
 use super::parallel::{self, Stop};
 use super::transport::{Response, Source, join};
@@ -22,7 +23,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::images::{Image, Reference, Store};
 use crate::registry::protocol::header;
 use crate::spec::digest::Digest;
-use crate::spec::image::{Descriptor, Manifest, media_type};
+use crate::spec::image::{Descriptor, Index, Manifest, media_type};
 use std::io::{Read, Seek, SeekFrom};
 
 /// What became of a blob.
@@ -64,10 +65,7 @@ pub fn push(
     let manifest = document.manifest()?;
     let mut blobs: Vec<&Descriptor> = Vec::new();
     for blob in manifest.layers.iter().chain([&manifest.config]) {
-        // Whoever may not distribute a layer must not: others get it where we did.
-        if !blob.urls.is_empty()
-            && blob.media_type.contains("nondistributable") | blob.media_type.contains("foreign")
-        {
+        if may_not_be_pushed(blob) {
             client.trace().skipped(
                 format!("layer {}", blob.digest.short()),
                 "it may not be distributed",
@@ -350,15 +348,44 @@ impl Client {
         if response.status != 201 {
             return Err(response.refusal());
         }
-        match response.header(header::CONTENT_DIGEST) {
-            Some(said) if said != document.descriptor.digest.to_string() => {
-                Err(Error::new(format!(
-                    "the registry keeps the manifest {} as {said}",
-                    document.descriptor.digest
-                )))
-            }
+        let (said, own) = (
+            response.header(header::CONTENT_DIGEST),
+            document.descriptor.digest.to_string(),
+        );
+        if let Some(said) = said.filter(|said| *said != own && said.starts_with("sha256:")) {
+            return Err(Error::new(format!(
+                "the registry keeps the manifest {own} as {said}"
+            )));
+        }
+        let understood = response.header(header::SUBJECT).is_some();
+        match document.subject()? {
+            // "If the OCI-Subject header is not set, … the client MUST …" keep the list itself.
+            Some(subject) if !understood => self.list_referrer(repository, &subject, document),
             _ => Ok(()),
         }
+    }
+
+    /// Adds a manifest to the tag that stands in for its subject's list of referrers.
+    fn list_referrer(
+        &self,
+        repository: &str,
+        subject: &Descriptor,
+        document: &Document,
+    ) -> Result<()> {
+        let known = self.referrers_tag(repository, &subject.digest)?;
+        let mut index = known.unwrap_or_else(|| Index::new(vec![]));
+        let digest = &document.descriptor.digest;
+        if index.manifests.iter().any(|d| d.digest == *digest) {
+            return Ok(());
+        }
+        self.trace().skipped(
+            "the registry's own list of referrers",
+            "it does not keep one: a tag does",
+        );
+        index.manifests.push(document.as_referrer()?);
+        let bytes = serde_json::to_vec(&index).context("cannot write the list of referrers")?;
+        let list = Document::new(bytes, media_type::INDEX)?;
+        self.put_manifest(repository, &referrers_tag(&subject.digest), &list)
     }
 }
 
@@ -389,12 +416,17 @@ fn location(response: &Response) -> Result<String> {
     Ok(whole)
 }
 
-/// What a manifest names, whatever it is: the configuration and the layers.
+/// Whoever may not distribute a layer must not: others get it where we did.
+fn may_not_be_pushed(blob: &Descriptor) -> bool {
+    let typ = &blob.media_type;
+    !blob.urls.is_empty() && (typ.contains("nondistributable") || typ.contains(".foreign."))
+}
+
+/// What of a manifest is to be copied, whatever it is: the configuration and the layers.
 pub(super) fn blobs_of(manifest: &Manifest) -> Vec<Descriptor> {
     let mut blobs: Vec<Descriptor> = Vec::new();
     for blob in manifest.layers.iter().chain([&manifest.config]) {
-        let foreign = !blob.urls.is_empty() && blob.media_type != media_type::LAYER_GZIP;
-        if !foreign && !blobs.iter().any(|b| b.digest == blob.digest) {
+        if !may_not_be_pushed(blob) && !blobs.iter().any(|b| b.digest == blob.digest) {
             blobs.push(blob.clone());
         }
     }

@@ -406,7 +406,15 @@ impl Transport {
             _ => false,
         };
         let text = e.to_string();
-        let error = Error::new(format!("no answer to {what}")).caused_by(e);
+        let error = Error::new(format!("no answer to {what}"));
+        let error = match e {
+            // Without the library's words around it, so that the errno has its name.
+            E::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => error
+                .caused_by(io)
+                .hint("nothing listens there, or a firewall says so"),
+            E::Io(io) => error.caused_by(io),
+            e => error.caused_by(e),
+        };
         let error = match () {
             () if text.contains("UnknownIssuer") || text.contains("certificate") => error
                 .hint("its authority's certificate belongs into /etc/docker/certs.d/HOST:PORT/ca.crt, or a directory for --cert-dir")
@@ -470,6 +478,9 @@ pub fn join(base: &str, to: &str) -> Result<String> {
         )));
     }
     let path = path.split('?').next().unwrap_or_default();
+    if to.starts_with('?') {
+        return Ok(format!("{scheme}://{host}{path}{to}"));
+    }
     let directory = &path[..path.rfind('/').map_or(0, |n| n + 1)];
     Ok(format!("{scheme}://{host}{directory}{to}"))
 }
@@ -486,6 +497,7 @@ mod tests {
             ("https://b/c", "https://b/c"),
             ("//b/c", "http://b/c"),
             ("d", "http://a:5000/v2/x/blobs/uploads/d"),
+            ("?z", "http://a:5000/v2/x/blobs/uploads/?z"),
         ] {
             assert_eq!(join(base, to).unwrap(), whole);
         }

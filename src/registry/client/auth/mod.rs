@@ -162,13 +162,15 @@ impl Auth {
             &scopes,
             credential.as_ref(),
             state.login,
-        )
-        .with_context(|| format!("cannot get a token for {registry}"))?;
-        let value = answer
-            .token
-            .or(answer.access_token)
-            .filter(|t| !t.is_empty());
-        let value = value.context("the token server's answer holds no token")?;
+        );
+        let token = answer.and_then(|answer| {
+            let value = answer.token.as_ref().or(answer.access_token.as_ref());
+            let value = value.filter(|t| !t.is_empty()).cloned();
+            let value = value.context("the token server's answer holds no token")?;
+            Ok((value, answer))
+        });
+        let (value, answer) =
+            token.with_context(|| format!("cannot get a token for {registry}"))?;
         state.identity = answer.refresh_token.or(state.identity.take());
         // The specification's default is 60; some time passes on the way.
         let life = answer.expires_in.unwrap_or(60).clamp(1, 86_400);
