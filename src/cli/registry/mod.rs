@@ -215,7 +215,9 @@ fn remove(a: &RmArgs) -> Result<u8> {
         (Err(e), _) => return Err(e),
     };
     let tag = a.name.tag.clone().unwrap_or_default();
-    let Some(digest) = client.digest(repository, &tag)? else { return Err(refused) };
+    let Some(digest) = client.digest(repository, &tag)? else {
+        return Err(Error::kind(Kind::NotFound, format!("there is no {}", a.name)).caused_by(refused));
+    };
     let others: Vec<String> = client.tags_of(repository, &digest)?.into_iter().filter(|t| *t != tag).collect();
     if !others.is_empty() && !a.force {
         return Err(Error::kind(
