@@ -454,3 +454,59 @@ fn a_mount_namespace_by_path_is_joined() {
     assert!(root.contains(&"dev") && !root.contains(&"home"), "{root:?}");
     box_.nothing_left();
 }
+
+/// An engine may have made the container's cgroup; one in which somebody is, or that is frozen, is
+/// another's. What a failed create has not made it does not take away.
+#[test]
+fn an_empty_cgroup_is_adopted_and_no_other() {
+    needs!("root");
+    let box_ = Runtime::new("adopted", SLEEP);
+    let layout = glassbox::host::CgroupLayout::detect().expect("a layout");
+    let path = format!("/glassbox/{}", box_.id);
+    let trees = layout.hierarchies.iter().filter(|h| !h.read_only);
+    let dirs: Vec<_> = trees.filter_map(|h| h.dir(&path)).collect();
+    let dir = dirs.last().expect("a tree");
+    std::fs::create_dir_all(dir).expect("a cgroup");
+    let env = [("GLASSBOX_FAIL_STEP", "open-root")];
+    box_.create_with(&[], &env).fails("was told to fail");
+    assert_eq!(box_.groups(), [dir.clone()], "ours alone went");
+    box_.up();
+    assert_eq!(box_.groups().len(), dirs.len());
+    box_.delete();
+
+    // Processes in a group below count too.
+    let below = dir.join("below");
+    std::fs::create_dir_all(&below).expect("a cgroup");
+    let mut guest = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .expect("sleep");
+    std::fs::write(below.join("cgroup.procs"), guest.id().to_string()).expect("it enters");
+    let said = box_.create(&[]);
+    let alive = guest.try_wait().expect("wait").is_none();
+    let _ = guest.kill();
+    let _ = guest.wait();
+    said.fails("holds processes");
+    assert!(alive, "the other's process was killed");
+    assert_eq!(box_.groups(), [dir.clone()]);
+    for group in [&below, dir] {
+        common::cgroup::wait_for("an empty group", || std::fs::remove_dir(group).is_ok());
+    }
+
+    // A frozen one would keep init from ever beginning.
+    let freezes = |d: &std::path::Path| {
+        std::fs::create_dir_all(d).expect("a cgroup");
+        let words = [("freezer.state", "FROZEN"), ("cgroup.freeze", "1")];
+        let mut words = words.iter().filter(|(file, _)| d.join(file).exists());
+        let frozen = words.any(|(file, word)| std::fs::write(d.join(file), word).is_ok());
+        if !frozen {
+            std::fs::remove_dir(d).expect("it goes");
+        }
+        frozen
+    };
+    let frozen = dirs.iter().find(|d| freezes(d)).expect("a freezer");
+    let said = box_.create(&[]);
+    std::fs::remove_dir(frozen).expect("it is still there");
+    said.fails("is frozen");
+    box_.nothing_left();
+}

@@ -513,11 +513,78 @@ fn the_session_keyring_is_the_containers() {
     );
     assert!(victim.runtime(&["start", "box"]).status.success());
     let session = format!(
-        "grep -F ' {}: ' /proc/keys | cut -d' ' -f1",
+        "grep -E ' {}\\.[0-9a-f]+: ' /proc/keys | cut -d' ' -f1",
         victim.id("box")
     );
     let first = text(&victim.runtime(&["exec", "box", "sh", "-c", &session]));
     let second = text(&victim.runtime(&["exec", "box", "sh", "-c", &session]));
     assert_eq!(first, second);
     assert_eq!(first.lines().count(), 1, "{first}");
+}
+
+/// The kernel joins the session keyring that has the wanted name, whoever made it. A second container
+/// of the same id (in another state directory), or one for which a container of the same user has
+/// made a keyring beforehand, must not share its keys.
+#[test]
+fn no_keyring_is_shared_by_its_name() {
+    needs!("root", "python3");
+    // add_key(2), KEYCTL_SEARCH and KEYCTL_JOIN_SESSION_KEYRING by their numbers on x86_64.
+    if cfg!(not(target_arch = "x86_64")) {
+        eprintln!("SKIPPED: the script has the system call numbers of x86_64");
+        return;
+    }
+    let call = "import ctypes, sys, time; c = ctypes.CDLL(None, use_errno=True).syscall";
+    let add = format!("{call}; print(c(248, b'user', b'glassbox-secret', b'x', 1, -3) > 0)");
+    let search = format!("{call}; print(c(250, 10, -3, b'user', b'glassbox-secret', 0) > 0)");
+    let (first, second) = (Victim::new("keys-first"), Victim::new("keys-second"));
+    let id = first.id("box");
+    // What an attacker leaves: a keyring of that name, which everybody of its user may join.
+    let trap = format!(
+        "{call}; k = c(250, 1, b'{id}', 0, 0, 0); c(250, 5, k, 0x3f3f0000, 0, 0); \
+         print(c(248, b'user', b'glassbox-secret', b'x', 1, -3) > 0, flush=True); time.sleep(60)"
+    );
+    let mut trap = Command::new("timeout")
+        .args(["60", "python3", "-c", &trap])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("python3");
+    let mut line = String::new();
+    let out = trap.stdout.as_mut().expect("piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("a line");
+    assert_eq!(line, "True\n", "the trap is laid");
+    // The trap works: who joins by that name alone has the key.
+    let naive = format!(
+        "{call}; c(250, 1, b'{id}', 0, 0, 0); print(c(250, 10, -3, b'user', b'glassbox-secret', 0) > 0)"
+    );
+    let caught = Command::new("python3")
+        .args(["-c", &naive])
+        .output()
+        .expect("python3");
+    assert_eq!(text(&caught), "True\n");
+
+    let bundle = Bundle::new("keys", "sleep 300");
+    let at = written(&bundle);
+    let python = |victim: &Victim, id: &str, script: &str| {
+        text(&victim.runtime(&["exec", id, "python3", "-c", script]))
+    };
+    let made = first.runtime(&["run", "-d", "--bundle", &at, "box"]);
+    assert!(made.status.success(), "{}", text(&made));
+    assert_eq!(python(&first, "box", &search), "False\n", "the trap's key");
+    assert_eq!(python(&first, "box", &add), "True\n");
+    assert_eq!(
+        python(&first, "box", &search),
+        "True\n",
+        "exec has the container's keyring"
+    );
+    // The same id, another state directory; a cgroup of its own, for that is found by the id.
+    let mut bundle = Bundle::new("keys-same", "sleep 300");
+    bundle.cgroup(json!({}));
+    let at = written(&bundle);
+    let made = second.runtime(&["run", "-d", "--bundle", &at, &id]);
+    assert!(made.status.success(), "{}", text(&made));
+    let said = python(&second, &id, &search);
+    second.runtime(&["delete", "--force", &id]);
+    let _ = trap.kill();
+    let _ = trap.wait();
+    assert_eq!(said, "False\n", "the first container's key");
 }

@@ -35,7 +35,7 @@ pub use plan::{LimitWrite, Now, plan_limits};
 use crate::error::Result;
 use crate::host::Host;
 use crate::journal::{Stage, Step};
-use actions::{Attach, CreateGroup, Evacuate, OpenGroup, Who, WriteLimit};
+use actions::{Attach, CreateGroup, Evacuate, Existing, OpenGroup, Who, WriteLimit};
 use device_program::DeviceRules;
 use devices::DeviceRule;
 
@@ -85,7 +85,10 @@ pub fn set_up(
         Stage::Cgroups,
         "create-cgroup",
         "a group of its own, so that what it uses is counted and limited apart from all else",
-        CreateGroup::new(group, plan::controllers_needed(&writes)),
+        CreateGroup {
+            existing: Existing::AdoptEmpty,
+            ..CreateGroup::new(group, plan::controllers_needed(&writes))
+        },
     ));
     for write in &writes {
         plan.before_clone.push(step(

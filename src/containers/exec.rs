@@ -70,6 +70,7 @@ pub fn exec(
     let (stdio, ours) = streams(wish)?;
     let request = ExecRequest {
         id: container.id(),
+        keyring: container.id(),
         bundle: &container.dir,
         init: status.pid,
         spec: &spec,

@@ -13,6 +13,7 @@ pub mod cgroup_layout;
 pub mod elf;
 pub mod probe;
 pub mod process;
+pub mod procfs;
 
 pub use cgroup_layout::{CgroupLayout, Hierarchy, LayoutKind};
 

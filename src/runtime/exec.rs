@@ -33,8 +33,10 @@ use std::path::{Path, PathBuf};
 /// A program to run in a container that runs.
 #[derive(Debug)]
 pub struct ExecRequest<'a> {
-    /// The container's id: names its keyring.
+    /// The container's id.
     pub id: &'a str,
+    /// The name of its session keyring.
+    pub keyring: &'a str,
     /// Its bundle, which the agent of a seccomp filter is told.
     pub bundle: &'a Path,
     /// The process id of the container's init.
@@ -251,7 +253,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         "keyring",
         "The container's keyring: the caller's keys stay the caller's.",
         NewKeyring {
-            name: request.id.to_string(),
+            name: request.keyring.to_string(),
         },
     ));
     if process.terminal {

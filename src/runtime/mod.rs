@@ -28,7 +28,6 @@ pub mod own_binary;
 mod pause;
 mod plan;
 mod privileges;
-mod procfs;
 mod program;
 mod reaper;
 mod resources;

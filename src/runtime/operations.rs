@@ -26,6 +26,7 @@ use crate::spec::runtime::{Hooks, Spec, State, Status};
 use crate::spec::time::Time;
 use crate::sys::{self, record::Arena};
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -138,6 +139,7 @@ fn create_in(
         rootfs,
         created: Time::now(),
         uid: nix::unistd::geteuid().as_raw(),
+        keyring: Some(keyring_name(request.id)?),
         ..Record::default()
     };
     let plan = super::plan(&Request {
@@ -171,6 +173,19 @@ fn create_in(
             Err(more) => error.hint(format!("and the clean-up failed too: {more:#}")),
         }),
     }
+}
+
+/// A name that no keyring has: the kernel would join the one that has it, and an id may be known to
+/// a container of the same user, or be used a second time in another state directory.
+fn keyring_name(id: &str) -> Result<String> {
+    let mut random = [0u8; 8];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random))
+        .context("cannot read /dev/urandom")?;
+    let number = u64::from_ne_bytes(random);
+    // The kernel takes names of 255 bytes at most.
+    let id = &id[..id.len().min(200)];
+    Ok(format!("{id}.{number:016x}"))
 }
 
 /// Init waits to be started: its terminal, its process id and its readiness go to who wants them.

@@ -4,8 +4,8 @@
 //! Interface: the actions [`NotDumpable`], [`Dumpable`], [`NewSession`], [`Sysctl`], [`NotTheHosts`],
 //! [`NewCgroupNamespace`]. Read next: `program.rs`.
 
-use super::procfs;
 use crate::error::{Context, Error, Kind, Result};
+use crate::host::procfs;
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::sys;
 
@@ -202,8 +202,7 @@ impl Action for Sysctl {
         let path = self.path();
         // Not by that path: /proc is the container's by now, whatever it holds.
         let below = path.trim_start_matches("/proc/");
-        let file = procfs::open(below, libc::O_WRONLY).with_context(what)?;
-        sys::fs::write(&file, path.as_ref(), &self.value).with_context(what)
+        procfs::write(below, &self.value).with_context(what)
     }
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         let path = self.path();

@@ -49,6 +49,9 @@ pub struct Record {
     pub pid: i32,
     /// That process's start time in clock ticks since boot.
     pub pid_start: u64,
+    /// The name of its session keyring, which nobody can know before there is one; none: its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<String>,
     /// Creation has come to its end: it waits to be started, or was.
     pub ready: bool,
 }
@@ -203,6 +206,13 @@ fn default_root() -> PathBuf {
 pub(super) fn no_such(id: &str) -> Error {
     Error::kind(Kind::NotFound, format!("container does not exist: {id}"))
         .hint("`glassbox runtime list` lists those of this state directory; --root names another")
+}
+
+impl Record {
+    /// The name of its session keyring.
+    pub fn keyring(&self) -> &str {
+        self.keyring.as_deref().unwrap_or(&self.id)
+    }
 }
 
 impl Container {

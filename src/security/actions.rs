@@ -24,8 +24,9 @@ use super::capabilities::{CapSet, Capability, CapabilitySets};
 use super::rlimits;
 use super::status::Privileges;
 use crate::error::{Context, Error, Result};
+use crate::host::procfs;
 use crate::journal::{Action, Fact, Planned, Scene};
-use crate::sys::{Errno, cred, fs, process};
+use crate::sys::{Errno, cred, process};
 
 /// Picks one value out of a process's privileges.
 type Pick = fn(&Privileges) -> String;
@@ -447,7 +448,7 @@ impl Action for OomScoreAdj {
         )]
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
-        fs::write_file(OOM_FILE, &self.value.to_string())
+        procfs::write_own("oom_score_adj", &self.value.to_string())
             .with_context(|| format!("cannot set the OOM score adjustment to {}", self.value))
             .map_err(|e| match e.errno() {
                 Some(libc::EACCES | libc::EPERM) => e.hint(

@@ -279,6 +279,7 @@ fn make(bundle: &Path) -> glassbox::Result<i32> {
             let process: Process = serde_json::from_str(&text).expect("exec.json is a process");
             let request = ExecRequest {
                 id: "box",
+                keyring: "box",
                 bundle,
                 init: init.pid,
                 spec: &spec,

@@ -25,8 +25,20 @@ pub struct CreateGroup {
     /// Controllers that must be enabled on v2; the others that can be are, so that their use is
     /// counted, but may fail to.
     pub required: Vec<String>,
-    /// A group that exists already is an error, not adopted.
-    pub exclusive: bool,
+    /// What happens where it exists already.
+    pub existing: Existing,
+}
+
+/// What becomes of a group that is there before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It is an error.
+    Refuse,
+    /// It is taken over as long as nobody is in it or below it, as other OCI runtimes do: an engine
+    /// may have made it. One with processes is another container's.
+    AdoptEmpty,
+    /// It is used as it is.
+    Use,
 }
 
 impl CreateGroup {
@@ -36,7 +48,7 @@ impl CreateGroup {
             path: group.path.to_string(),
             dirs: group.usable().cloned().collect(),
             required,
-            exclusive: true,
+            existing: Existing::Refuse,
         }
     }
 
@@ -71,7 +83,10 @@ impl CreateGroup {
             if dir.v2 {
                 self.enable(above, &dir.available)?;
             }
-            if step.is_dir() && !(last && self.exclusive) {
+            if step.is_dir() && !(last && self.existing == Existing::Refuse) {
+                if last && self.existing == Existing::AdoptEmpty {
+                    self.require_idle(step)?;
+                }
                 continue;
             }
             match sys::fs::mkdirat(CWD, step, 0o755) {
@@ -80,7 +95,9 @@ impl CreateGroup {
                     let list = scene.get(&key).unwrap_or_default().to_string();
                     scene.put(key, format!("{list}{}\n", step.display()));
                 }
-                Err(e) if e.errno == Errno::EEXIST && !(last && self.exclusive) => {}
+                Err(e) if e.errno == Errno::EEXIST && !last => {}
+                Err(e) if e.errno == Errno::EEXIST && self.existing == Existing::Use => {}
+                // Somebody else has just made it, for a container of his own.
                 Err(e) if e.errno == Errno::ENOENT && i > 0 => return Ok(false),
                 Err(e) if e.errno == Errno::EEXIST => {
                     return Err(Error::kind(
@@ -97,6 +114,33 @@ impl CreateGroup {
             }
         }
         Ok(true)
+    }
+
+    /// Nobody is in it or below it, and it is not frozen: init would never begin there.
+    fn require_idle(&self, dir: &Path) -> Result<()> {
+        let taken = |what: String| {
+            Error::kind(
+                Kind::Conflict,
+                format!("the cgroup {} exists already, and {what}", self.path),
+            )
+            .hint("it is another container's: linux.cgroupsPath must be this one's own")
+            .topic("cgroups")
+        };
+        let groups = lifecycle::tree_of(dir);
+        let pids: Vec<i32> = groups
+            .iter()
+            .flat_map(|d| lifecycle::pids(d).unwrap_or_default())
+            .collect();
+        if !pids.is_empty() {
+            return Err(taken(format!("holds processes: {pids:?}")));
+        }
+        let is = |file: &str, word: &str| {
+            std::fs::read_to_string(dir.join(file)).is_ok_and(|text| text.trim() == word)
+        };
+        match is("freezer.state", "FROZEN") || is("cgroup.freeze", "1") {
+            true => Err(taken("is frozen".into())),
+            false => Ok(()),
+        }
     }
 
     fn explain_mkdir(&self, e: sys::SysError, above: &Path) -> Error {

@@ -9,7 +9,7 @@
 
 mod create;
 
-pub use create::{CreateGroup, Evacuate, LEAF};
+pub use create::{CreateGroup, Evacuate, Existing, LEAF};
 
 use super::effective::hugetlb_sizes;
 use super::group::Group;

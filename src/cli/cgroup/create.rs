@@ -5,7 +5,7 @@
 //! Read next: `run.rs`.
 
 use super::limits::LimitFlags;
-use crate::cgroups::actions::{CreateGroup, WriteLimit};
+use crate::cgroups::actions::{CreateGroup, Existing, WriteLimit};
 use crate::cgroups::plan::controllers_needed;
 use crate::cgroups::{Group, LimitWrite, Now, limit_id, plan_limits, set_up, stat};
 use crate::cli::explain_flag::ExplainFlag;
@@ -99,7 +99,7 @@ pub(super) fn set(args: SetArgs) -> Result<u8> {
     let writes = plan_limits(&limits, &group, Now::read(&group))?;
     let mut plan = Plan::default();
     let enable = CreateGroup {
-        exclusive: false,
+        existing: Existing::Use,
         ..CreateGroup::new(&group, controllers_needed(&writes))
     };
     let on_v2 = |w: &LimitWrite| enable.dirs.iter().any(|d| d.v2 && w.path.starts_with(&d.dir));

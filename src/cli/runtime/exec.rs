@@ -99,6 +99,7 @@ pub(super) fn exec(args: ExecArgs, common: &Common) -> Result<u8> {
     operations::begin_journal(&container.dir, "exec")?;
     let request = ExecRequest {
         id: &args.id,
+        keyring: container.record.keyring(),
         bundle: &container.record.bundle,
         init: container.record.pid,
         spec: &spec,

@@ -9,6 +9,7 @@
 //! Interface: [`HoldIdMap`]. Read next: `idmaps.rs`.
 
 use crate::error::{Context, Result};
+use crate::host::procfs;
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::namespaces::{IdKind, IdMap, refusal::refused};
 use crate::sys::{self, namespace::Cloned};
@@ -32,8 +33,8 @@ impl HoldIdMap {
     }
     fn write(&self, pid: i32, scene: &mut Scene) -> Result<()> {
         for (kind, maps) in self.maps() {
-            let path = format!("/proc/{pid}/{}", kind.map_file());
-            sys::fs::write_file(path, &IdMap::kernel_text(maps))
+            let path = format!("{pid}/{}", kind.map_file());
+            procfs::write(&path, &IdMap::kernel_text(maps))
                 .with_context(|| format!("cannot write the {} id map of the mount", kind.word()))
                 .map_err(|e| match e.errno() {
                     Some(libc::EPERM) => e.hint("this needs CAP_SETUID and CAP_SETGID on the host"),

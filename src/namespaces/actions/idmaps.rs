@@ -11,6 +11,7 @@
 //! Interface: [`DenySetgroups`], [`WriteIdMap`], [`NewIdMap`], [`Whose`]. Read next: `names.rs`.
 
 use crate::error::{Context, Error, Result};
+use crate::host::procfs;
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::namespaces::{IdKind, IdMap, refusal::restricted_by_apparmor};
 use crate::sys;
@@ -31,6 +32,13 @@ impl Whose {
             Whose::Child => PathBuf::from(format!("/proc/{}/{name}", scene.child_pid()?)),
             Whose::Own => PathBuf::from(format!("/proc/self/{name}")),
         })
+    }
+    /// Through a procfs of ours: whatever /proc is here, no other process gets the map.
+    fn write(self, scene: &Scene, name: &str, text: &str) -> Result<()> {
+        match self {
+            Whose::Child => procfs::write(&format!("{}/{name}", scene.child_pid()?), text),
+            Whose::Own => procfs::write_own(name, text),
+        }
     }
     fn planned(self, name: &str) -> String {
         match self {
@@ -77,7 +85,8 @@ impl Action for DenySetgroups {
         )]
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
-        sys::fs::write_file(self.whose.file(scene, "setgroups")?, "deny")
+        self.whose
+            .write(scene, "setgroups", "deny")
             .context("cannot give up setgroups in the user namespace")
     }
     fn observe(&self, scene: &Scene) -> Vec<Fact> {
@@ -109,15 +118,16 @@ impl Action for WriteIdMap {
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         IdMap::check(self.kind, &self.maps)?;
-        let path = self.whose.file(scene, self.kind.map_file())?;
-        sys::fs::write_file(&path, &IdMap::kernel_text(&self.maps)).map_err(|e| {
-            let hint = match e.errno {
-                sys::Errno::EPERM => Some(restricted_by_apparmor().unwrap_or(
+        let text = IdMap::kernel_text(&self.maps);
+        let written = self.whose.write(scene, self.kind.map_file(), &text);
+        written.map_err(|e| {
+            let hint = match e.errno() {
+                Some(libc::EPERM) => Some(restricted_by_apparmor().unwrap_or(
                     "without CAP_SETUID and CAP_SETGID the kernel takes a single line that maps \
                      the caller's own id; a group map then needs `deny` in setgroups; mapping \
                      more takes newuidmap and newgidmap, with ranges in /etc/subuid and /etc/subgid",
                 )),
-                sys::Errno::EINVAL => Some("ranges must not overlap, and at most 340 are taken"),
+                Some(libc::EINVAL) => Some("ranges must not overlap, and at most 340 are taken"),
                 _ => None,
             };
             let word = self.kind.word();

@@ -133,7 +133,10 @@ impl Builder<'_> {
                 "keyring",
                 "A keyring of its own: the caller's keys stay the caller's.",
                 NewKeyring {
-                    name: self.request.id.to_string(),
+                    name: match &self.request.wishes.pause {
+                        Some(pause) => pause.record.keyring().into(),
+                        None => self.request.id.into(),
+                    },
                 },
             );
         }

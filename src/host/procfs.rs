@@ -1,9 +1,10 @@
-//! A procfs that is one: reached without a path that the container can change.
+//! A procfs that is one: reached without a path that somebody else can change.
 //!
 //! Init sets kernel parameters when its root is the container's already. What is called /proc there
 //! is the image's and the mounts' to say: a directory with files of its own, a tmpfs, a bind mount
 //! of another file of the real /proc, so that what is written to one lands in the other
-//! (CVE-2025-52881).
+//! (CVE-2019-16884, CVE-2025-52881). And what is called /proc outside is that of whoever called us:
+//! the files that decide who a process is and when it is killed are not looked for there either.
 //!
 //! What it does: mounts a procfs that is attached nowhere, for this process alone, and walks from its
 //! root along names that may be neither links nor mount points. Where a new one is not allowed (a
@@ -11,16 +12,45 @@
 //! checked to be a procfs.
 //!
 //! What it implements: proc(5), fsopen(2), open_tree(2), openat2(2).
-//! Interface: [`open`]. Read next: `session.rs`.
+//! Interface: [`open`], [`open_own`], [`write`], [`write_own`]. Read next: `process.rs`.
 
 use crate::error::{Context, Error, Result};
 use crate::sys::{self, fs::CWD, mount as m};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// Opens `path`, relative to the root of a procfs, with `flags` of open(2).
 pub fn open(path: &str, flags: i32) -> Result<OwnedFd> {
     let root = root().context("cannot reach a procfs")?;
+    open_below(root, path, flags)
+}
+
+/// The same of a file of this process: `oom_score_adj`. A procfs may be another pid namespace's, so
+/// it is asked who this process is there.
+pub fn open_own(file: &str, flags: i32) -> Result<OwnedFd> {
+    let root = root().context("cannot reach a procfs")?;
+    let own = nix::fcntl::readlinkat(&root, "self").map_err(|errno| sys::SysError {
+        call: "readlinkat",
+        args: "/proc/self".into(),
+        errno,
+    })?;
+    open_below(root, &format!("{}/{file}", own.display()), flags)
+}
+
+/// Writes `text` to the file at `path`, relative to the root of a procfs.
+pub fn write(path: &str, text: &str) -> Result<()> {
+    let file = open(path, libc::O_WRONLY)?;
+    Ok(sys::fs::write(&file, &Path::new("/proc").join(path), text)?)
+}
+
+/// Writes `text` to a file of this process.
+pub fn write_own(file: &str, text: &str) -> Result<()> {
+    let opened = open_own(file, libc::O_WRONLY)?;
+    let name = Path::new("/proc/self").join(file);
+    Ok(sys::fs::write(&opened, &name, text)?)
+}
+
+fn open_below(root: impl AsFd, path: &str, flags: i32) -> Result<OwnedFd> {
     let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
     Ok(sys::fs::openat2(&root, path, flags, 0, resolve)?)
 }
