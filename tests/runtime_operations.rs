@@ -6,7 +6,6 @@
 mod common;
 
 use common::oci::Runtime;
-use glassbox::journal::{Event, Record};
 use serde_json::json;
 use std::process::Stdio;
 use std::time::Duration;
@@ -97,21 +96,6 @@ fn each_operation_in_each_state() {
     box_.nothing_left();
 }
 
-/// The steps that it took: those of the creation, and those after init had waited.
-fn steps(box_: &Runtime) -> (Vec<String>, Vec<String>) {
-    let journal = box_.state_root().join(&box_.id).join("journal");
-    let records = glassbox::journal::read(&journal).expect("a journal");
-    let begun = records.into_iter().filter_map(|r| match r {
-        Record::Event(Event::Begin { step, .. }) => Some(step),
-        _ => None,
-    });
-    let mut before: Vec<String> = begun.collect();
-    let pause = before.iter().position(|step| step == "await-start");
-    let after = before.split_off(pause.expect("init waits") + 1);
-    before.pop();
-    (before, after)
-}
-
 #[test]
 fn a_failed_create_leaves_nothing() {
     needs!("root");
@@ -128,7 +112,7 @@ fn a_failed_create_leaves_nothing() {
         json!({"pids": {"limit": 50}, "memory": {"limit": 64 << 20}});
     box_.bundle.linux()["maskedPaths"] = json!(["/proc/keys"]);
     box_.up();
-    let (steps, later) = steps(&box_);
+    let (steps, later) = box_.steps();
     assert!(steps.len() > 20, "{steps:?}");
     box_.delete();
     let begun = steps.iter().position(|s| s == "hooks-prestart");
@@ -417,41 +401,6 @@ fn what_is_absent_is_inherited_or_empty() {
         ["mnt", "pid", "uts"].map(|n| std::fs::read_link(format!("/proc/self/ns/{n}")).unwrap());
     let own: Vec<_> = own.iter().map(|p| p.to_str().unwrap()).collect();
     assert_eq!(said.out.lines().collect::<Vec<_>>(), own);
-    box_.nothing_left();
-}
-
-#[test]
-fn a_mount_namespace_by_path_is_joined() {
-    needs!("root", "unshare");
-    let mut holder = std::process::Command::new("unshare")
-        .args([
-            "-m",
-            "--propagation",
-            "private",
-            "sh",
-            "-c",
-            "echo up; exec sleep 60",
-        ])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = [0u8; 3];
-    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut line).unwrap();
-    let file = format!("/proc/{}/ns/mnt", holder.id());
-    let theirs = std::fs::read_link(&file).unwrap();
-    let script = "readlink /proc/self/ns/mnt; ls /";
-    let mut box_ = Runtime::new("joined", script);
-    box_.bundle.linux()["namespaces"][0] = json!({"type": "mount", "path": file});
-    box_.write();
-    let bundle = box_.bundle.root.path().display().to_string();
-    let said = box_.run(&["run", "--bundle", &bundle]);
-    let _ = holder.kill();
-    let _ = holder.wait();
-    let said = said.ok();
-    let mut lines = said.out.lines();
-    assert_eq!(lines.next(), theirs.to_str());
-    let root: Vec<&str> = lines.collect();
-    assert!(root.contains(&"dev") && !root.contains(&"home"), "{root:?}");
     box_.nothing_left();
 }
 

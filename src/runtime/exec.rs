@@ -14,6 +14,7 @@ use super::program::{ChangeDirectory, Execute};
 use super::rootfs::OpenRoot;
 use super::scheduling::{self, RestoreAffinity, SetAffinity};
 use super::session::{Dumpable, NewSession, NotDumpable};
+use super::shared::{EnterRootOf, OpenRootOf};
 use super::store::state_of;
 use super::terminal::{Channel, OpenTerminal, ReceiveTerminal, Streams};
 use super::{Launched, Stdio, group_of, privileges, put_streams, run};
@@ -84,6 +85,23 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         "A descriptor of the container's init: whatever happens to its number, this stays it.",
         OpenInit { pid: request.init },
     ));
+    // In a mount namespace that was not made for the container, the root is somebody else's.
+    let mounts = linux
+        .namespaces
+        .iter()
+        .find(|n| n.typ == NamespaceType::Mount);
+    let shares_mounts = mounts.is_none_or(|n| n.path.is_some());
+    if shares_mounts {
+        plan.push(Step::parent(
+            runtime,
+            "inits-root",
+            "Its mount namespace is others' too, so its root is its init's alone.",
+            OpenRootOf {
+                pid: request.init,
+                pidfd: INIT_FD,
+            },
+        ));
+    }
     let agent = privileges::agent(linux)?;
     let notifies = agent.is_some();
     if let Some(path) = agent {
@@ -228,12 +246,22 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         .iter()
         .filter(|n| !matches!(n.typ, NamespaceType::User | NamespaceType::Pid))
         .fold(0, |flags, n| flags | flag_of(n.typ));
-    plan.push(Step::init(
-        Stage::Namespaces,
-        "join",
-        "It sees what the container sees: all its namespaces in one call.",
-        join_init(request.init, flags),
-    ));
+    if flags != 0 {
+        plan.push(Step::init(
+            Stage::Namespaces,
+            "join",
+            "It sees what the container sees: all its namespaces in one call.",
+            join_init(request.init, flags),
+        ));
+    }
+    if shares_mounts {
+        plan.push(Step::init(
+            Stage::Namespaces,
+            "change-root",
+            "It sees the files that the container sees, and no others.",
+            EnterRootOf,
+        ));
+    }
     if has(NamespaceType::User) {
         plan.push(Step::init(
             Stage::Namespaces,

@@ -34,6 +34,7 @@ mod resources;
 mod rootfs;
 mod scheduling;
 mod session;
+mod shared;
 pub mod store;
 mod template;
 mod terminal;

@@ -16,13 +16,13 @@
 
 use super::hooks::{self, Moment};
 use super::store::{self, Container, Record, Root, state_of};
-use super::{Request, Stdio, Wishes, pause as waiting};
+use super::{Request, Stdio, Wishes, pause as waiting, shared};
 use crate::cgroups::lifecycle;
 use crate::error::{Context, Error, Kind, Result};
 use crate::files;
 use crate::host::{Host, process};
 use crate::journal::{self, Action, Event, Planned, Running, Scene, Watch, execute};
-use crate::spec::runtime::{Hooks, Spec, State, Status};
+use crate::spec::runtime::{Hooks, NamespaceType, Spec, State, Status};
 use crate::spec::time::Time;
 use crate::sys::{self, record::Arena};
 use std::fs::File;
@@ -86,6 +86,7 @@ impl Action for WriteRecord {
         let record = Record {
             pid,
             pid_start: process::start_time(pid).unwrap_or(0),
+            root_mount: scene.get(shared::MOUNT_ID).and_then(|id| id.parse().ok()),
             ..self.record.clone()
         };
         store::write(&self.dir, &record)
@@ -397,10 +398,32 @@ pub fn delete(root: &Root, id: &str, force: bool, host: &Host) -> Result<Vec<Err
     end(&container)?;
     let spec = container.spec()?;
     super::remove(&spec, host)?;
+    take_back_mounts(&container, &spec, host)?;
     let state = state_of(&spec, id, &container.record.bundle);
     let warnings = hooks::run(Moment::Poststop, &hooks_of(&spec).poststop, &state).err();
     remove_directory(&container.dir)?;
     Ok(warnings.into_iter().collect())
+}
+
+/// What it mounted in a mount namespace that others live in.
+fn take_back_mounts(container: &Container, spec: &Spec, host: &Host) -> Result<()> {
+    let record = &container.record;
+    let path_of = |typ| {
+        let linux = spec.linux.as_ref()?;
+        linux
+            .namespaces
+            .iter()
+            .find(|n| n.typ == typ)?
+            .path
+            .as_deref()
+    };
+    match (record.root_mount, path_of(NamespaceType::Mount)) {
+        (Some(id), Some(namespace)) => {
+            let user = path_of(NamespaceType::User).filter(|_| host.rootless);
+            shared::take_back(user, namespace, &record.rootfs, id)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Kills the first process and waits until it has ended.

@@ -294,6 +294,7 @@ impl<'a> Builder<'a> {
                 join,
             );
         }
+        self.shared_root()?;
         let mut flags = 0;
         for typ in &self.linux.namespaces {
             // Two come later: the cgroup namespace when init is in its cgroup, the time namespace

@@ -52,6 +52,9 @@ pub struct Record {
     /// The name of its session keyring, which nobody can know before there is one; none: its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
+    /// The mount id of its root, in a mount namespace that it shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_mount: Option<u64>,
     /// Creation has come to its end: it waits to be started, or was.
     pub ready: bool,
 }

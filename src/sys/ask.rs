@@ -240,6 +240,34 @@ pub fn inode(fd: impl AsFd) -> SysResult<u64> {
     )
 }
 
+/// `int statx(int fd, "", AT_EMPTY_PATH, STATX_MNT_ID, struct statx *)`: the id of the mount that the
+/// descriptor was opened through, attached or not; since Linux 6.8 one that is never given again.
+/// Errors: `ENOSYS` (before Linux 5.8). See statx(2).
+pub fn mount_id(fd: impl AsFd) -> SysResult<u64> {
+    let raw = fd.as_fd().as_raw_fd();
+    reading(
+        "statx",
+        || format!("{raw}, STATX_MNT_ID"),
+        || {
+            let mask = libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE;
+            let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+            // SAFETY: `found` is live and as large as the kernel's struct, the path is an empty
+            // string with its end.
+            let raw = unsafe {
+                let nowhere = c"".as_ptr();
+                libc::statx(raw, nowhere, libc::AT_EMPTY_PATH, mask, found.as_mut_ptr())
+            };
+            check(raw)?;
+            // SAFETY: all of it is integers, zero before the call.
+            let found = unsafe { found.assume_init() };
+            match found.stx_mask & mask {
+                0 => Err(Errno::ENOSYS),
+                _ => Ok(found.stx_mnt_id),
+            }
+        },
+    )
+}
+
 /// `long sysconf(_SC_CLK_TCK)`: how many of the ticks in /proc/PID/stat are a second.
 /// See sysconf(3).
 pub fn ticks_per_second() -> u64 {

@@ -9,6 +9,7 @@
 
 use super::bundle::Bundle;
 use super::{LeakCheck, binary};
+use glassbox::journal::{Event, Record};
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -174,6 +175,20 @@ impl Runtime {
     #[track_caller]
     pub fn wait_for(&self, status: &str) {
         super::cgroup::wait_for(status, || self.status() == status);
+    }
+    /// The steps that it took: those of the creation, and those after init had waited.
+    pub fn steps(&self) -> (Vec<String>, Vec<String>) {
+        let journal = self.state_root().join(&self.id).join("journal");
+        let records = glassbox::journal::read(&journal).expect("a journal");
+        let begun = records.into_iter().filter_map(|r| match r {
+            Record::Event(Event::Begin { step, .. }) => Some(step),
+            _ => None,
+        });
+        let mut before: Vec<String> = begun.collect();
+        let pause = before.iter().position(|step| step == "await-start");
+        let after = before.split_off(pause.expect("init waits") + 1);
+        before.pop();
+        (before, after)
     }
     /// Deletes it, which must work, and asserts that nothing of it is left.
     #[track_caller]

@@ -23,6 +23,7 @@ use crate::runtime::rootfs::{
     BindRoot, ChangeRoot, Mask, MoveRoot, OpenRoot, Pivot, ReadOnly, ReadOnlyMount, RootPropagation,
 };
 use crate::runtime::session::Sysctl;
+use crate::runtime::shared::{AttachRoot, CopyRoot};
 use crate::runtime::terminal::{OpenTerminal, ReceiveTerminal, Streams};
 use crate::security::paths::{DEVICES, LINKS};
 use crate::spec::runtime::NamespaceType;
@@ -48,6 +49,12 @@ impl Builder<'_> {
         let mounts = &self.spec.mounts;
         let root = mounts.first().filter(|m| m.destination == Path::new("/"));
         match root {
+            Some(_) if self.joins(NamespaceType::Mount).is_some() => {
+                return Err(Error::kind(
+                    Kind::Unsupported,
+                    "a mount at / needs a mount namespace of the container's own",
+                ));
+            }
             Some(m) if m.typ.as_deref() == Some("overlay") => self.init(
                 Stage::Layers,
                 "overlay",
@@ -63,6 +70,14 @@ impl Builder<'_> {
             // In the caller's own mount namespace nothing is mounted, nor pivoted.
             None if !self.creates(NamespaceType::Mount)
                 && self.joins(NamespaceType::Mount).is_none() => {}
+            None if self.joins(NamespaceType::Mount).is_some() => self.init(
+                Stage::Runtime,
+                "attach-root",
+                "All mounts of the container hang below this one, with which they are taken back.",
+                AttachRoot {
+                    path: self.root.clone(),
+                },
+            ),
             None => self.init(
                 Stage::Runtime,
                 "bind-root",
@@ -85,6 +100,26 @@ impl Builder<'_> {
         for (number, mount) in mounts.iter().enumerate().skip(root.iter().len()) {
             self.mount(number, mount)?;
         }
+        Ok(())
+    }
+
+    /// The root's copy, for a mount namespace that others live in.
+    pub(super) fn shared_root(&mut self) -> Result<()> {
+        let Some(namespace) = self.joins(NamespaceType::Mount) else {
+            return Ok(());
+        };
+        let keep = propagation(self.linux.rootfs_propagation.as_deref())?;
+        let copy = CopyRoot {
+            namespace: namespace.to_path_buf(),
+            path: self.root.clone(),
+            private: keep != Some(Propagation::Slave),
+        };
+        self.parent(
+            Stage::Runtime,
+            "copy-root",
+            "What is mounted among the mounts of others has to be found again, and taken back.",
+            copy,
+        );
         Ok(())
     }
 
