@@ -26,7 +26,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{self, Action, Actor, Plan, Planned, Scene, Stage, Step, Watch};
 use crate::namespaces::actions::{Clone, Join, SetNs};
-use crate::security::actions::NewKeyring;
+use crate::security::actions::{LendOomScoreAdj, NewKeyring, OomScoreAdj, RestoreOomScoreAdj};
 use crate::spec::runtime::{NamespaceType, Process, Spec, State, Status};
 use crate::sys;
 use std::path::{Path, PathBuf};
@@ -144,6 +144,14 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             cgroups::actions::OpenGroup { dir: dir.clone() },
         ));
     }
+    if let Some(value) = process.oom_score_adj {
+        plan.push(Step::parent(
+            runtime,
+            "oom-score",
+            "How readily the kernel picks the new process when memory runs out: it inherits ours.",
+            LendOomScoreAdj(OomScoreAdj { value }),
+        ));
+    }
     // What is born into the container's pid namespace can be seen there at once.
     plan.push(Step::parent(
         runtime,
@@ -203,6 +211,14 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             "dumpable",
             "The child has inherited that; we stay outside, and read our own /proc.",
             Dumpable,
+        ));
+    }
+    if process.oom_score_adj.is_some() {
+        plan.push(Step::parent(
+            runtime,
+            "restore-oom-score",
+            "The child has inherited it; we go back to our own.",
+            RestoreOomScoreAdj,
         ));
     }
     if passing {

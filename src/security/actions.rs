@@ -26,7 +26,7 @@ use super::status::Privileges;
 use crate::error::{Context, Error, Result};
 use crate::host::procfs;
 use crate::journal::{Action, Fact, Planned, Scene};
-use crate::sys::{Errno, cred, process};
+use crate::sys::{Errno, cred, fs, process};
 
 /// Picks one value out of a process's privileges.
 type Pick = fn(&Privileges) -> String;
@@ -448,21 +448,83 @@ impl Action for OomScoreAdj {
         )]
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
-        procfs::write_own("oom_score_adj", &self.value.to_string())
-            .with_context(|| format!("cannot set the OOM score adjustment to {}", self.value))
-            .map_err(|e| match e.errno() {
-                Some(libc::EACCES | libc::EPERM) => e.hint(
-                    "a value below the present one needs CAP_SYS_RESOURCE on the host, which this \
-                     user lacks",
-                ),
-                Some(libc::EINVAL) => e.hint("the value lies between -1000 and 1000"),
-                _ => e,
-            })
+        procfs::write_own("oom_score_adj", &self.value.to_string()).map_err(|e| self.refused(e))
     }
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         vec![Fact::from_file("oom_score_adj", OOM_FILE)]
     }
     fn expected(&self) -> Option<String> {
         Some(self.value.to_string())
+    }
+}
+
+impl OomScoreAdj {
+    fn refused(&self, error: Error) -> Error {
+        let errno = error.errno();
+        let error = error.context(format!(
+            "cannot set the OOM score adjustment to {}",
+            self.value
+        ));
+        match errno {
+            Some(libc::EACCES | libc::EPERM) => error.hint(
+                "a value below the present one needs CAP_SYS_RESOURCE on the host, which this \
+                 user lacks",
+            ),
+            Some(libc::EINVAL) => error.hint("the value lies between -1000 and 1000"),
+            _ => error,
+        }
+    }
+}
+
+/// The scene's names for the file and the value that [`RestoreOomScoreAdj`] writes back.
+const OOM_BEFORE: &str = "oom-score-before";
+
+/// The same for a child that is born undumpable, whose files in /proc are not its own: the parent
+/// takes the value, the child inherits it.
+#[derive(Debug)]
+pub struct LendOomScoreAdj(pub OomScoreAdj);
+
+impl Action for LendOomScoreAdj {
+    fn calls(&self) -> Vec<Planned> {
+        self.0.calls()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let file = procfs::open_own("oom_score_adj", libc::O_RDWR)?;
+        let mut before = [0; 16];
+        let n = nix::unistd::read(&file, &mut before)
+            .map_err(std::io::Error::from)
+            .with_context(|| format!("cannot read {OOM_FILE}"))?;
+        let before = String::from_utf8_lossy(&before[..n]);
+        fs::write(&file, OOM_FILE.as_ref(), &self.0.value.to_string())
+            .map_err(|e| self.0.refused(e.into()))?;
+        scene.put(OOM_BEFORE, before.trim());
+        scene.put_fd(OOM_BEFORE, file);
+        Ok(())
+    }
+    fn observe(&self, scene: &Scene) -> Vec<Fact> {
+        self.0.observe(scene)
+    }
+    fn expected(&self) -> Option<String> {
+        self.0.expected()
+    }
+    fn undo(&self, scene: &mut Scene) -> Result<()> {
+        RestoreOomScoreAdj.apply(scene)
+    }
+}
+
+/// The parent's own value again, by the descriptor: the file may not be the parent's any more.
+#[derive(Debug)]
+pub struct RestoreOomScoreAdj;
+
+impl Action for RestoreOomScoreAdj {
+    fn calls(&self) -> Vec<Planned> {
+        vec![Planned::new("write", format!("{OOM_FILE} ← as it was"))]
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let (Some(file), Some(before)) = (scene.take_fd(OOM_BEFORE), scene.get(OOM_BEFORE)) else {
+            return Ok(());
+        };
+        fs::write(&file, OOM_FILE.as_ref(), before)
+            .context("cannot set the OOM score adjustment back")
     }
 }
