@@ -157,7 +157,7 @@ fn what_cannot_be_done_is_refused_before_anything_is() {
                     .sysctl
                     .insert("kernel.panic".into(), "1".into());
             }),
-            refusal(&|s| s.mounts[1].destination = "proc".into()),
+            refusal(&|s| s.mounts[1].destination = "".into()),
             refusal(&|s| s.linux.as_mut().unwrap().rootfs_propagation = Some("odd".into())),
         ]
         .join("\n")

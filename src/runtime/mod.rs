@@ -45,6 +45,7 @@ pub use exec::{ExecRequest, exec, plan_exec};
 pub use features::features;
 pub use fifos::Outer;
 pub use plan::plan;
+pub use privileges::take_ungrantable;
 pub use template::{rootless, template};
 
 use crate::cgroups::{self, CgroupPath, Group};

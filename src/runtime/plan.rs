@@ -107,6 +107,11 @@ impl<'a> Builder<'a> {
                 return Err(bad("linux.namespaces names a type twice"));
             }
         }
+        if !linux.time_offsets.is_empty() && !builder.creates(NamespaceType::Time) {
+            return Err(bad(
+                "linux.timeOffsets needs a new time namespace, and linux.namespaces has none",
+            ));
+        }
         if !linux
             .namespaces
             .iter()

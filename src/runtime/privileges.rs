@@ -19,10 +19,11 @@ use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Stage, Step};
 use crate::security::actions::{DropBounding, NoNewPrivs, SetCapabilities, SetIds, SetRlimit};
-use crate::security::capabilities::{self, CapabilitySets};
+use crate::security::capabilities::{self, CapSet, CapabilitySets};
 use crate::security::rlimits;
 use crate::security::seccomp::{self, LoadSeccomp};
-use crate::spec::runtime::{Linux, Process, Rlimit};
+use crate::spec::runtime::{Linux, NamespaceType, Process, Rlimit};
+use crate::sys::cred;
 use std::path::PathBuf;
 
 /// The steps, in order. Errors: a capability that does not exist, a filter that cannot be compiled.
@@ -109,6 +110,21 @@ pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>>
     ));
     steps.extend(late);
     Ok(steps)
+}
+
+/// Takes the capabilities out of a process that cannot be granted here, and returns their names, to be
+/// warned of.
+pub fn take_ungrantable(process: &mut Process, linux: Option<&Linux>) -> Result<Vec<String>> {
+    let Some(asked) = &mut process.capabilities else {
+        return Ok(Vec::new());
+    };
+    let user = |l: &Linux| l.namespaces.iter().any(|n| n.typ == NamespaceType::User);
+    // In a user namespace of its own a process has all of them, whatever its maker has.
+    let held = match linux.is_some_and(user) {
+        true => None,
+        false => Some(CapSet(cred::capget()?.permitted)),
+    };
+    Ok(capabilities::take_ungrantable(asked, held))
 }
 
 /// The socket of the agent that decides about calls, if some rule leaves them to one. Without such

@@ -50,7 +50,13 @@ impl Action for BindRoot {
             libc::MS_BIND | libc::MS_REC,
             None,
         )
-        .with_context(what)?;
+        .with_context(what)
+        .map_err(|e| match e.errno() {
+            Some(libc::ENOENT) => {
+                e.hint("root.path of config.json must be a directory that exists")
+            }
+            _ => e,
+        })?;
         match self.private {
             true => m::mount(None, &self.path, None, libc::MS_PRIVATE, None).with_context(what),
             false => Ok(()),

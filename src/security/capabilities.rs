@@ -349,6 +349,34 @@ pub fn all_of_kernel() -> CapSet {
     CapSet::up_to(last())
 }
 
+/// Takes the names out of a document that cannot be granted: unknown ones, and those that neither
+/// this kernel has nor, where `held` is given, its caller. Returns them, each once: the
+/// specification wants a warning, and no failure.
+pub fn take_ungrantable(spec: &mut oci::Capabilities, held: Option<CapSet>) -> Vec<String> {
+    let kernel = all_of_kernel();
+    let mut taken: Vec<String> = Vec::new();
+    let mut take = |names: &mut Vec<String>, granted: CapSet| {
+        names.retain(|name| {
+            let set = CapSet::parse(&[name]);
+            let good = set.is_ok_and(|s| s == CapSet::ALL_KNOWN || s.minus(granted).is_empty());
+            if !good && !taken.contains(name) {
+                taken.push(name.clone());
+            }
+            good
+        });
+    };
+    take(&mut spec.bounding, kernel);
+    for names in [
+        &mut spec.effective,
+        &mut spec.permitted,
+        &mut spec.inheritable,
+        &mut spec.ambient,
+    ] {
+        take(names, held.unwrap_or(kernel).intersect(kernel));
+    }
+    taken
+}
+
 /// Which capabilities remain of `defaults` when some are added and some dropped, as docker decides
 /// it: adding `ALL` leaves every one but the dropped; dropping `ALL` leaves the added alone; else
 /// the dropped go first and the added come after. `kernel` is what `ALL` means.

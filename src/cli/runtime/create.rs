@@ -6,7 +6,7 @@ use super::{CgroupManager, Common};
 use crate::cli::run::options;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
-use crate::runtime::{Launched, Wishes, operations};
+use crate::runtime::{self, Launched, Wishes, operations};
 use crate::spec::runtime::{ConsoleSize, Spec};
 use crate::{containers, sys};
 use std::path::{Path, PathBuf};
@@ -130,6 +130,7 @@ fn make(args: &BundleArgs, common: &Common, detached: bool, host: &Host) -> Resu
             ..ConsoleSize::default()
         });
     }
+    warn_of_ungrantable(&mut spec, common)?;
     let preserve_fds = preserved(args.preserve_fds, &mut spec)?;
     let request = operations::Create {
         id: &args.id,
@@ -158,6 +159,21 @@ pub(super) fn read_config(bundle: &Path) -> Result<Spec> {
     serde_json::from_slice(&bytes)
         .with_context(|| format!("{} is no runtime configuration", path.display()))
         .map_err(|e| e.topic("oci-bundle"))
+}
+
+/// What cannot be granted is left out; the specification wants that said, and no failure.
+pub(super) fn warn_of_ungrantable(spec: &mut Spec, common: &Common) -> Result<()> {
+    let Some(process) = &mut spec.process else {
+        return Ok(());
+    };
+    let names = runtime::take_ungrantable(process, spec.linux.as_ref())?;
+    if !names.is_empty() {
+        common.log.warn(&format!(
+            "{} cannot be granted and is left out: this kernel does not know it, or the caller does not have it",
+            names.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// Descriptors that the program gets: those of systemd's socket activation (`LISTEN_FDS`) and N

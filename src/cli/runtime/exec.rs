@@ -3,7 +3,7 @@
 //! Read next: [`crate::runtime::exec()`].
 
 use super::Common;
-use super::create::preserved;
+use super::create::{preserved, warn_of_ungrantable};
 use crate::cli::run::options;
 use crate::containers;
 use crate::error::{Context, Error, Kind, Result};
@@ -83,6 +83,7 @@ pub(super) fn exec(args: ExecArgs, common: &Common) -> Result<u8> {
     let mut spec = container.spec()?;
     let process = process(&args, &spec)?;
     spec.process = Some(process);
+    warn_of_ungrantable(&mut spec, common)?;
     let preserve_fds = preserved(args.preserve_fds, &mut spec)?;
     let process = spec.process.clone().unwrap_or_default();
     let stdio = match (process.terminal, args.detach, &args.console_socket) {

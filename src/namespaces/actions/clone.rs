@@ -157,7 +157,16 @@ impl Action for SetNs {
                 sys::setns(file, self.flags)
             }
         };
-        result.map_err(|e| refused("enter", self.flags, e))
+        result.map_err(|e| {
+            let other = e.errno == crate::sys::Errno::EINVAL;
+            let error = refused("enter", self.flags, e);
+            match (&self.join, Kind::in_flags(self.flags).next()) {
+                (Join::Path(path), Some(kind)) if other && error.get_hint().is_none() => {
+                    error.hint(format!("{} is no {kind} namespace", path.display()))
+                }
+                _ => error,
+            }
+        })
     }
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         // pid_for_children, as in Unshare: the caller itself stays where it is.

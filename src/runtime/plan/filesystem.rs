@@ -126,19 +126,15 @@ impl Builder<'_> {
     fn mount(&mut self, number: usize, mount: &crate::spec::runtime::Mount) -> Result<()> {
         let fstype = mount.typ.clone().unwrap_or_default();
         let mut options = MountOptions::parse(&mount.options)?;
-        if !mount.destination.is_absolute() {
-            return Err(Error::kind(
-                Kind::Usage,
-                format!(
-                    "the mount destination {:?} is not absolute",
-                    mount.destination
-                ),
-            ));
+        if mount.destination.as_os_str().is_empty() {
+            return Err(Error::kind(Kind::Usage, "a mount has no destination").topic("oci-bundle"));
         }
+        // Of old a relative one begins at the container's root.
+        let destination = &Path::new("/").join(&mount.destination);
         options.bind |= fstype == "bind";
         let tree = self.tree_of(number, mount, &options);
         if fstype == "cgroup" || fstype == "cgroup2" {
-            return self.cgroup_mount(&mount.destination, &options);
+            return self.cgroup_mount(destination, &options);
         }
         let source = match &mount.source {
             Some(s) if options.bind => self.request.bundle.join(s),
@@ -149,9 +145,9 @@ impl Builder<'_> {
             // sysfs belongs to the network namespace: its owner alone may mount one.
             (options.bind, options.recursive) = (true, true);
             options.data.clear();
-            return self.push_mount("/sys".into(), &mount.destination, "", options);
+            return self.push_mount("/sys".into(), destination, "", options);
         }
-        self.push_tree(source, &mount.destination, &fstype, options, tree)
+        self.push_tree(source, destination, &fstype, options, tree)
     }
 
     fn push_mount(
@@ -257,11 +253,12 @@ impl Builder<'_> {
     }
 
     pub(super) fn devices(&mut self) -> Result<()> {
+        let is_dev = |path: &Path| Path::new("/").join(path) == Path::new("/dev");
         let fresh_dev = self
             .spec
             .mounts
             .iter()
-            .any(|m| m.destination == Path::new("/dev") && m.typ.as_deref() == Some("tmpfs"));
+            .any(|m| is_dev(&m.destination) && m.typ.as_deref() == Some("tmpfs"));
         let bind = self.in_user_namespace();
         if fresh_dev {
             let asked = |path| self.linux.devices.iter().any(|d| d.path == Path::new(path));
