@@ -79,10 +79,12 @@ fn ours(seen: &[Call], journal: &[record::Call], commands: &[i32]) -> BTreeMap<i
             calls.truncate(at + 1);
         }
         // The journal's own file is made long enough before the first line is in it; and what the
-        // program prints goes into its log, which is not the story of how it was made.
+        // program prints goes by way of the spool into its log, which is not the story of how it was
+        // made.
         let apart = |c: &Call| {
             c.name == "ftruncate" && c.args.contains("/journal>")
                 || c.name == "write" && c.args.contains("/log>")
+                || ["openat", "pwrite64"].contains(&c.name.as_str()) && c.args.contains("/spool")
         };
         calls.retain(|c| c.changes_state() && !apart(c));
     }

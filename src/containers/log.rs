@@ -3,13 +3,17 @@
 //! What it does: the monitor writes one line a line of output,
 //! `{"log":"text\n","stream":"stdout","time":"2026-01-31T12:00:00.000000000Z"}`; a line longer
 //! than 16 KiB becomes several entries, of which only the last ends in a newline. At `max-size`
-//! the file is renamed to `log.1` and so on up to `max-file` files. A monitor killed in the
-//! middle of a line leaves a torn one, which readers skip and the next writer ends.
+//! the file is renamed to `log.1` and so on up to `max-file` files. What a monitor has taken and
+//! not logged when it is killed is in the spool (`spool.rs`), and the next one logs it, each line
+//! once. A torn line, should there be one all the same, is skipped by readers and ended by the next
+//! writer.
 //!
 //! What it implements: the format of docker's json-file log driver. Interface: [`Writer`],
-//! [`Reader`], [`Entry`]. Read next: `monitor.rs`.
+//! [`Reader`], [`Entry`]. Read next: `spool.rs`, then `monitor.rs`.
 
 use super::model::Config;
+use super::spool::Spool;
+use super::store::Container;
 use super::time::Time;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys;
@@ -17,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -110,36 +114,109 @@ pub struct Writer {
     path: PathBuf,
     limits: Limits,
     /// What goes with each line.
-    pub attrs: BTreeMap<String, String>,
+    attrs: BTreeMap<String, String>,
     file: OwnedFd,
     size: u64,
+    /// Unfinished lines. The spool has them as well.
     pending: [Vec<u8>; 2],
+    /// Where output is kept until it is logged; without one, what is pending may be lost.
+    dir: Option<PathBuf>,
+    spool: Option<Spool>,
+}
+
+/// Entries that are to be written: their lines, and of each its end in them, its stream, and how
+/// many bytes of the program's it holds.
+#[derive(Debug, Default)]
+struct Batch {
+    lines: Vec<u8>,
+    ends: Vec<(usize, Stream, usize)>,
 }
 
 impl Writer {
-    /// Opens the log at `path` for appending, and makes it when it does not exist.
-    pub fn open(path: &Path, limits: Limits) -> Result<Writer> {
+    /// The log of a container, with what its last monitor has left in the spool; `None` when it has
+    /// no log. Errors: it cannot be opened or written.
+    pub fn of(container: &Container) -> Result<Option<Writer>> {
+        let log = &container.record.host_config.log_config;
+        if log.typ == "none" {
+            return Ok(None);
+        }
+        let attrs = attributes(&container.record.config, &log.config);
+        let limits = Limits::parse(&log.config)?;
+        Writer::open(&container.log(), limits, attrs, Some(&container.run)).map(Some)
+    }
+
+    /// Opens the log at `path` for appending, and makes it when it does not exist. Output is kept
+    /// in `dir` until it is logged; what is there already is logged first.
+    pub fn open(
+        path: &Path,
+        limits: Limits,
+        attrs: BTreeMap<String, String>,
+        dir: Option<&Path>,
+    ) -> Result<Writer> {
         let (file, size) = open_to_append(path)?;
         let mut writer = Writer {
             path: path.to_path_buf(),
             limits,
-            attrs: BTreeMap::new(),
+            attrs,
             file,
             size,
             pending: [Vec::new(), Vec::new()],
+            dir: dir.map(Path::to_path_buf),
+            spool: None,
         };
-        if size > 0 && !ends_in_newline(path) {
-            writer.put(b"\n")?; // the last monitor was killed in the middle of a line
+        if let Some(spool) = dir.filter(|d| Spool::exists(d)).map(Spool::open) {
+            let spool = spool?;
+            writer.append(&spool.missing(size)?)?;
+            writer.pending = [spool.rest(Stream::Stdout)?, spool.rest(Stream::Stderr)?];
+            writer.spool = Some(spool);
         }
+        if writer.size > 0 && !ends_in_newline(path) {
+            writer.append(b"\n")?;
+        }
+        writer.write(Stream::Stdout, &[], Time::now())?;
+        writer.write(Stream::Stderr, &[], Time::now())?;
         Ok(writer)
     }
 
-    /// Logs what was read from `stream` at `time`. An unfinished line waits for its end, see
+    /// Takes what the program has written to `fd`, `most` bytes at most, out of it: empty at its
+    /// end. From here on it is not lost; [`write`](Self::write) logs it. Errors: `EAGAIN` (nothing
+    /// there), `EIO` (a terminal whose other end nobody has open).
+    pub fn take(&mut self, stream: Stream, fd: impl AsFd, most: usize) -> std::io::Result<Vec<u8>> {
+        if self.spool.is_none()
+            && let Some(dir) = self.dir.take()
+        {
+            self.spool = Spool::open(&dir).ok(); // without one it works as well, with less safety
+        }
+        if let Some(spool) = &mut self.spool {
+            match spool.splice(stream, &fd, most) {
+                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => {} // a terminal, or no room
+                done => return done,
+            }
+        }
+        let mut buffer = vec![0; most];
+        let n = sys::poll::read(fd, &mut buffer).map_err(|e| std::io::Error::from(e.errno))?;
+        buffer.truncate(n);
+        self.spool(|spool| spool.keep(stream, &buffer));
+        Ok(buffer)
+    }
+
+    /// Does something to the spool, if there is one. Where that fails it is given up: what the log
+    /// is made of is in memory too.
+    fn spool(&mut self, act: impl FnOnce(&mut Spool) -> std::io::Result<()>) {
+        if let Some(mut spool) = self.spool.take() {
+            match act(&mut spool) {
+                Ok(()) => self.spool = Some(spool),
+                Err(_) => spool.give_up(),
+            }
+        }
+    }
+
+    /// Logs what was taken from `stream` at `time`. An unfinished line waits for its end, see
     /// [`flush`](Self::flush).
     pub fn write(&mut self, stream: Stream, data: &[u8], time: Time) -> Result<()> {
         let mut pending = std::mem::take(&mut self.pending[stream as usize]);
         pending.extend_from_slice(data);
-        let mut lines = Vec::new();
+        let mut batch = Batch::default();
         let mut rest = &pending[..];
         loop {
             let end = match rest.iter().position(|b| *b == b'\n') {
@@ -147,11 +224,13 @@ impl Writer {
                 _ if rest.len() >= LONGEST => boundary(rest, LONGEST),
                 _ => break,
             };
-            self.entry(&mut lines, &rest[..end], stream, time);
+            self.entry(&mut batch, &rest[..end], stream, time);
             rest = &rest[end..];
         }
         self.pending[stream as usize] = rest.to_vec();
-        self.put(&lines)
+        self.put(&batch)?;
+        self.spool(|spool| spool.renew(stream));
+        Ok(())
     }
 
     /// True when an unfinished line waits.
@@ -161,50 +240,60 @@ impl Writer {
 
     /// Logs the unfinished lines as they are.
     pub fn flush(&mut self, time: Time) -> Result<()> {
-        let mut lines = Vec::new();
+        let mut batch = Batch::default();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let pending = std::mem::take(&mut self.pending[stream as usize]);
             if !pending.is_empty() {
-                self.entry(&mut lines, &pending, stream, time);
+                self.entry(&mut batch, &pending, stream, time);
             }
         }
-        self.put(&lines)
+        self.put(&batch)
     }
 
-    fn entry(&self, out: &mut Vec<u8>, text: &[u8], stream: Stream, time: Time) {
+    fn entry(&self, batch: &mut Batch, text: &[u8], stream: Stream, time: Time) {
         let entry = Entry {
             log: String::from_utf8_lossy(text).into_owned(),
             stream,
             time,
             attrs: self.attrs.clone(),
         };
-        if serde_json::to_writer(&mut *out, &entry).is_ok() {
-            out.push(b'\n');
+        if serde_json::to_writer(&mut batch.lines, &entry).is_ok() {
+            batch.lines.push(b'\n');
         }
+        batch.ends.push((batch.lines.len(), stream, text.len()));
     }
 
     /// Appends whole lines, as many to each file as its limit lets (one at least).
-    fn put(&mut self, lines: &[u8]) -> Result<()> {
-        let mut rest = lines;
-        while !rest.is_empty() {
+    fn put(&mut self, batch: &Batch) -> Result<()> {
+        let (mut lines, mut entries) = (0, &batch.ends[..]);
+        while !entries.is_empty() {
             let room = self.limits.size.saturating_sub(self.size);
-            let fits = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
-            let ends = |b: &u8| *b == b'\n';
-            let end = match rest[..fits].iter().rposition(ends) {
-                Some(at) => at + 1,
-                None => rest.iter().position(ends).map_or(rest.len(), |at| at + 1),
-            };
-            let (mut now, later) = rest.split_at(end);
-            while !now.is_empty() {
-                let n = sys::poll::write_some(&self.file, now)
-                    .with_context(|| format!("cannot write the log {}", self.path.display()))?;
-                self.size += n as u64;
-                now = &now[n..];
+            let fits = |(end, ..): &&(usize, Stream, usize)| (*end - lines) as u64 <= room;
+            let (now, later) = entries.split_at(entries.iter().take_while(fits).count().max(1));
+            let mut taken = [0; 2];
+            for (_, stream, length) in now {
+                taken[*stream as usize] += *length as u64;
             }
-            rest = later;
-            if self.size >= self.limits.size || !rest.is_empty() {
+            let end = now[now.len() - 1].0;
+            let (at, text) = (self.size, &batch.lines[lines..end]);
+            self.spool(|spool| spool.intend(at, text, taken));
+            self.append(text)?;
+            (lines, entries) = (end, later);
+            if self.size >= self.limits.size || !entries.is_empty() {
+                // Done with this file: in the next one nothing is missing.
+                self.spool(|spool| spool.intend(0, &[], [0, 0]));
                 self.rotate()?;
             }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, mut text: &[u8]) -> Result<()> {
+        while !text.is_empty() {
+            let n = sys::poll::write_some(&self.file, text)
+                .with_context(|| format!("cannot write the log {}", self.path.display()))?;
+            self.size += n as u64;
+            text = &text[n..];
         }
         Ok(())
     }
@@ -349,6 +438,10 @@ impl Reader {
 mod tests {
     use super::*;
 
+    fn open(path: &Path, limits: Limits, dir: Option<&Path>) -> Writer {
+        Writer::open(path, limits, BTreeMap::new(), dir).unwrap()
+    }
+
     fn all(path: &Path) -> String {
         let mut reader = Reader::open(path);
         let mut text = String::new();
@@ -362,7 +455,7 @@ mod tests {
     fn lines_come_back_whatever_their_length() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut w = Writer::open(&path, DEFAULT_LIMITS).unwrap();
+        let mut w = open(&path, DEFAULT_LIMITS, None);
         let long = "é".repeat(LONGEST) + "x";
         w.write(Stream::Stdout, b"one\ntw", Time(1)).unwrap();
         w.write(Stream::Stderr, b"err\n", Time(2)).unwrap();
@@ -382,7 +475,7 @@ mod tests {
         let options = [("max-size", "1k"), ("max-file", "2")]
             .map(|(k, v)| (k.to_string(), v.to_string()))
             .into();
-        let mut w = Writer::open(&path, Limits::parse(&options).unwrap()).unwrap();
+        let mut w = open(&path, Limits::parse(&options).unwrap(), None);
         w.write(Stream::Stdout, b"first\n", Time(1)).unwrap();
         let mut reader = Reader::open(&path);
         assert_eq!(reader.next_entry().unwrap().unwrap().log, "first\n");
@@ -405,7 +498,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let write = |text: &[u8]| {
-            let mut w = Writer::open(&path, DEFAULT_LIMITS).unwrap();
+            let mut w = open(&path, DEFAULT_LIMITS, None);
             w.write(Stream::Stdout, text, Time(1)).unwrap();
         };
         write(b"a\nb\n");
@@ -418,5 +511,64 @@ mod tests {
             .unwrap();
         write(b"c\n");
         assert_eq!(all(&path), "a\nc\n");
+    }
+
+    /// A writer that is dropped is one whose process was killed between two calls.
+    #[test]
+    fn each_line_once_whenever_the_writer_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let out = Stream::Stdout;
+        let (reader, writer) = sys::poll::pipe().unwrap();
+        let say = |text: &str| sys::poll::write_some(&writer, text.as_bytes()).unwrap();
+        let again = || open(&path, DEFAULT_LIMITS, Some(dir.path()));
+        say("one\ntwo\nthr");
+        assert_eq!(again().take(out, &reader, 9).unwrap(), b"one\ntwo\nt");
+        assert_eq!(all(&path), "");
+        let mut w = again();
+        assert_eq!(all(&path), "one\ntwo\n");
+        assert!(w.has_pending());
+        let data = w.take(out, &reader, 9).unwrap();
+        drop(w);
+        assert_eq!(data, b"hr");
+        let length = path.metadata().unwrap().len();
+        for cut in [1, 70, length] {
+            // The kill came in the middle of the write to the log.
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_len(length - cut).unwrap();
+            drop(again());
+            assert_eq!(all(&path), "one\ntwo\n", "{cut}");
+        }
+        say("ee\nfour");
+        let mut w = again();
+        let data = w.take(out, &reader, 100).unwrap();
+        w.write(out, &data, Time(1)).unwrap();
+        drop(w);
+        again().flush(Time(2)).unwrap();
+        again().flush(Time(3)).unwrap();
+        assert_eq!(all(&path), "one\ntwo\nthree\nfour");
+    }
+
+    #[test]
+    fn each_line_once_over_rotations() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (reader, writer) = sys::poll::pipe().unwrap();
+        let limits = Limits {
+            size: 300,
+            files: 50,
+        };
+        let text: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        for part in text.as_bytes().chunks(37) {
+            sys::poll::write_some(&writer, part).unwrap();
+            let mut w = open(&path, limits, Some(dir.path()));
+            let data = w.take(Stream::Stderr, &reader, 1000).unwrap();
+            if part[0] % 2 == 0 {
+                w.write(Stream::Stderr, &data, Time(1)).unwrap();
+            }
+        }
+        drop(open(&path, limits, Some(dir.path())));
+        assert_eq!(all(&path), text);
+        assert!(files(&path).len() > 10);
     }
 }

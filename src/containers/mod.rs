@@ -30,6 +30,7 @@ pub mod prepare;
 pub mod processes;
 pub mod reconcile;
 pub mod remove;
+mod spool;
 pub mod start;
 pub mod state;
 pub mod store;

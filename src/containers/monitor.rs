@@ -22,7 +22,7 @@
 mod streams;
 
 use super::attach::{self, Failure, Message, Wants};
-use super::log::{Limits, Writer};
+use super::log::Writer;
 use super::prepare::Prepared;
 use super::state::{self, Phase, Status};
 use super::store::{Container, Store};
@@ -199,13 +199,7 @@ impl Monitor {
         let config = &self.container.record.config;
         let mut streams = Streams::new(outer, config.tty, &self.container.run);
         streams.once = config.stdin_once;
-        let log = &self.container.record.host_config.log_config;
-        if log.typ != "none" {
-            let limits = Limits::parse(&log.config)?;
-            let mut writer = Writer::open(&self.container.log(), limits)?;
-            writer.attrs = super::log::attributes(config, &log.config);
-            streams.log = Some(writer);
-        }
+        streams.log = Writer::of(&self.container)?;
         Ok(streams)
     }
 

@@ -14,6 +14,8 @@
 //! A container with `--rm` that has ended is removed, as its monitor would have done.
 //! Interface: [`status`], [`repair`]. Read next: `monitor.rs`.
 
+use super::log::Writer;
+use super::spool::Spool;
 use super::start;
 use super::state::{self, Phase, Status};
 use super::store::Container;
@@ -83,6 +85,12 @@ pub fn repair(container: &Container) -> Result<Status> {
         let _ = sys::process::pidfd_send_signal(pidfd, libc::SIGKILL); // gone is as good
     }
     clear(container)?;
+    // What its monitor had taken and not logged yet.
+    if Spool::exists(&container.run)
+        && let Some(mut log) = Writer::of(container)?
+    {
+        log.flush(Time::now())?;
+    }
     status = Status {
         phase: Phase::Exited,
         pid: 0,

@@ -334,14 +334,21 @@ impl Streams {
 
     /// Reads one output once. False when it has ended.
     fn pass_output(&mut self, index: usize, clients: &mut [Client]) -> bool {
-        let mut buffer = [0u8; LARGEST];
         let (fd, stream) = &self.outputs[index];
-        match poll::read(fd, &mut buffer) {
+        let taken = match &mut self.log {
+            Some(log) => log.take(*stream, fd, LARGEST),
+            None => {
+                let mut buffer = vec![0u8; LARGEST];
+                let read = poll::read(fd, &mut buffer).map_err(|e| e.errno.into());
+                read.map(|n| buffer[..n].to_vec())
+            }
+        };
+        match taken {
             // A terminal whose other end nobody has open says EIO.
-            Ok(0) => false,
-            Ok(n) => {
+            Ok(data) if data.is_empty() => false,
+            Ok(data) => {
                 if let Some(log) = &mut self.log
-                    && let Err(e) = log.write(*stream, &buffer[..n], Time::now())
+                    && let Err(e) = log.write(*stream, &data, Time::now())
                 {
                     self.log = None;
                     let text = format!("the log cannot be written any more: {e:#}");
@@ -350,8 +357,8 @@ impl Streams {
                         .for_each(|c| c.say(&Message::Trouble(text.clone())));
                 }
                 let message = match stream {
-                    Stream::Stdout => Message::Stdout(buffer[..n].to_vec()),
-                    Stream::Stderr => Message::Stderr(buffer[..n].to_vec()),
+                    Stream::Stdout => Message::Stdout(data),
+                    Stream::Stderr => Message::Stderr(data),
                 };
                 clients
                     .iter_mut()
@@ -359,7 +366,7 @@ impl Streams {
                     .for_each(|c| c.say(&message));
                 true
             }
-            Err(e) => e.errno == Errno::EAGAIN,
+            Err(e) => e.kind() == std::io::ErrorKind::WouldBlock,
         }
     }
 

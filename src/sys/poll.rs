@@ -1,8 +1,9 @@
 //! Waiting calls: pipes, `poll`, signals as a descriptor, non-blocking reads and writes.
 //!
-//! What it implements: pipe2(2), poll(2), signalfd(2), read(2), write(2), fsync(2), `O_NONBLOCK`
-//! of fcntl(2). They move bytes and change nothing that the journal tells about.
-//! Interface: [`pipe`], [`poll`], [`Interest`], [`signal_fd`], [`read`], [`write_some`].
+//! What it implements: pipe2(2), poll(2), signalfd(2), read(2), write(2), splice(2), fsync(2),
+//! `O_NONBLOCK` of fcntl(2). They move bytes and change nothing that the journal tells about.
+//! Interface: [`pipe`], [`poll`], [`Interest`], [`signal_fd`], [`read`], [`write_some`],
+//! [`splice_to_file`].
 //! Read next: `containers::monitor`, whose loop is made of these.
 
 use super::{Errno, SysResult, check, reading};
@@ -57,6 +58,30 @@ pub fn write_some(fd: impl AsFd, data: &[u8]) -> SysResult<usize> {
         || format!("{}, {} bytes", fd.as_raw_fd(), data.len()),
         || nix::unistd::write(fd, data),
     )
+}
+
+/// `ssize_t splice(int pipe, NULL, int file, off_t *at, size_t len, SPLICE_F_NONBLOCK)`
+///
+/// Moves bytes out of a pipe or FIFO to the place `at` of a file: how many, 0 at the end. A signal,
+/// SIGKILL as well, finds each byte in the one or in the other: the kernel looks for signals only
+/// after it has taken out of the pipe what it has written. Errors: `EAGAIN` (nothing there),
+/// `EINVAL` (no pipe, a file open for appending, a file system that cannot), `ENOSPC`.
+/// See splice(2).
+pub fn splice_to_file(pipe: impl AsFd, file: impl AsFd, at: u64, len: usize) -> SysResult<usize> {
+    let (pipe, file) = (pipe.as_fd().as_raw_fd(), file.as_fd().as_raw_fd());
+    reading(
+        "splice",
+        || format!("{pipe}, NULL, {file}, {at}, {len}, SPLICE_F_NONBLOCK"),
+        || {
+            let mut at = at as libc::loff_t;
+            let none = std::ptr::null_mut();
+            // SAFETY: `at` is live and exclusive for the call; a null offset is right for a pipe.
+            check(unsafe {
+                libc::splice(pipe, none, file, &mut at, len, libc::SPLICE_F_NONBLOCK) as i64
+            })
+        },
+    )
+    .map(|n| n as usize)
 }
 
 /// `int fsync(int fd)`: what was written survives a power cut. Errors: `EIO`, `EINVAL` (a special
