@@ -26,6 +26,12 @@ fn only_container(root: &TempRoot) -> PathBuf {
     all.next().expect("a container")
 }
 
+fn run_dir(root: &TempRoot) -> PathBuf {
+    let container = only_container(root);
+    root.join("run")
+        .join(container.file_name().expect("its id"))
+}
+
 fn number(root: &TempRoot, key: &str) -> i32 {
     let text = std::fs::read_to_string(only_container(root).join("status.json")).expect("a status");
     let status: serde_json::Value = serde_json::from_str(&text).expect("whole JSON");
@@ -343,18 +349,45 @@ fn what_was_taken_is_logged_after_the_programs_end() {
     let _leaks = LeakCheck::new(&root);
     start(&root, &[], "printf half; exec sleep 1000");
     let init = number(&root, "Pid");
-    let spooled = || {
-        let name = only_container(&root).file_name().unwrap().to_owned();
-        let run = root.join("run").join(name);
-        std::fs::metadata(run.join("spool-stdout-0")).map_or(0, |m| m.len())
-    };
-    until("half a line", || spooled() == 4);
+    let spooled = || std::fs::read(run_dir(&root).join("spool-stdout-0")).unwrap_or_default();
+    until("half a line", || spooled() == b"half");
     kill_monitor(&root);
     kill(init);
     until("the program's end", || has_ended(init));
     ok(run_in(&root, ["ps", "-a"]));
     assert_eq!(run_in(&root, ["logs", "box"]).stdout, "half");
     ok(run_in(&root, ["rm", "-f", "box"]));
+}
+
+/// An init of ours is a witness of its program: status and output are there, though nobody else saw
+/// its end.
+#[test]
+fn with_init_nothing_is_lost_when_the_program_ends_unwatched() {
+    needs!("root");
+    let root = TempRoot::new("init");
+    let _leaks = LeakCheck::new(&root);
+    for (script, output) in [("exit 7", ""), ("echo late; exit 7", "late\n")] {
+        // Without anybody to write to it, its input ends with its monitor: that is the beginning.
+        // What goes on in the background does not keep the container.
+        let script = format!("(while :; do sleep 1; done) & read x; {script}");
+        start(&root, &["--init", "-i"], &script);
+        let init = number(&root, "Pid");
+        kill_monitor(&root);
+        let exit = run_dir(&root).join("exit");
+        until("the status", || {
+            std::fs::read_to_string(&exit).is_ok_and(|text| text == "7\n")
+        });
+        if output.is_empty() {
+            until("the end", || has_ended(init));
+        } else {
+            std::thread::sleep(Duration::from_millis(300));
+            assert!(!has_ended(init), "its output is not read yet");
+        }
+        ok(run_in(&root, ["ps", "-a"]));
+        assert_eq!(ok(run_in(&root, ["wait", "box"])).stdout, "7\n");
+        assert_eq!(ok(run_in(&root, ["logs", "box"])).stdout, output);
+        ok(run_in(&root, ["rm", "box"]));
+    }
 }
 
 #[test]

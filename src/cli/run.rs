@@ -161,7 +161,7 @@ fn dry_run(
         host,
         group: runtime::group_of(&prepared.spec, host)?,
         stdio: prepare::stdio(container),
-        wishes: runtime::Wishes::default(),
+        wishes: prepare::wishes(container),
     };
     let mut plan: Plan = create::plan(store, container)?;
     for part in [prepared.plan, runtime::plan(&request)?] {

@@ -11,7 +11,7 @@
 //! When it is killed, the container goes on: its streams are FIFOs (`runtime/fifos.rs`), and the
 //! next command splits off another monitor, which opens them again and takes over
 //! ([`Monitor::adopt`]). That one is not the program's parent, so it asks the kernel for the exit
-//! status by pidfd. A terminal cannot be opened again: it ends with the monitor that held it.
+//! status by pidfd, or reads what an init of ours has written (`runtime/reaper.rs`). A terminal cannot be opened again: it ends with the monitor that held it.
 //!
 //! What it implements: decision 5 of the design; docker's restart policies (a pause of 100 ms that
 //! doubles up to a minute, from the start again after ten seconds of running).
@@ -218,7 +218,7 @@ impl Monitor {
             host: &self.host,
             group: runtime::group_of(&self.spec, &self.host)?,
             stdio: prepare::stdio(&self.container),
-            wishes: runtime::Wishes::default(),
+            wishes: prepare::wishes(&self.container),
         };
         let mut launched = runtime::launch(request, plan, watch, options)?;
         match launched.terminal.take() {
@@ -337,6 +337,8 @@ impl Monitor {
 
     /// The program has ended. True when it shall be started again.
     fn ended(&mut self, exit: Option<Exit>, streams: &mut Streams, clients: &mut [Client]) -> bool {
+        // The kernel's word first; then that of an init of ours.
+        let exit = exit.or_else(|| runtime::ended(&self.container.exit_file()));
         // Read before the cgroup goes.
         let group = runtime::group_of(&self.spec, &self.host).ok().flatten();
         let memory = group.as_ref().and_then(ending::out_of_memory);

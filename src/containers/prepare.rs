@@ -15,7 +15,7 @@ use super::{lifecycle, volumes};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Plan, Stage, Step};
-use crate::runtime::Stdio;
+use crate::runtime::{self, Stdio};
 use crate::spec::runtime as oci;
 use crate::sys;
 use std::collections::BTreeMap;
@@ -108,6 +108,14 @@ pub fn stdio(container: &Container) -> Stdio {
             dir: container.run.clone(),
             stdin: config.open_stdin,
         },
+    }
+}
+
+/// What is wanted of its set-up beyond its document.
+pub fn wishes(container: &Container) -> runtime::Wishes {
+    runtime::Wishes {
+        exit_file: Some(container.exit_file()),
+        ..runtime::Wishes::default()
     }
 }
 

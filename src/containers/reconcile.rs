@@ -9,7 +9,7 @@
 //! | a program that runs, or is paused | a new monitor takes over, and all goes on |
 //! | nothing, in the pause before a restart | a new monitor takes over, and restarts it |
 //! | a start that was cut off | what was made of it is removed |
-//! | nothing: the program has ended as well | its end is written down, its status is not known |
+//! | nothing: the program has ended as well | its end is written down; its status is known where `--init` wrote it |
 //!
 //! A container with `--rm` that has ended is removed, as its monitor would have done.
 //! Interface: [`status`], [`repair`]. Read next: `monitor.rs`.
@@ -91,12 +91,17 @@ pub fn repair(container: &Container) -> Result<Status> {
     {
         log.flush(Time::now())?;
     }
+    let (exit_code, error) = match crate::runtime::ended(&container.exit_file()) {
+        Some(exit) if status.phase != Phase::Starting => (exit.code(), String::new()),
+        _ if init.is_some() => (137, UNKNOWN.into()),
+        _ => (255, UNKNOWN.into()),
+    };
     status = Status {
         phase: Phase::Exited,
         pid: 0,
         monitor: 0,
-        exit_code: if init.is_some() { 137 } else { 255 },
-        error: UNKNOWN.into(),
+        exit_code,
+        error,
         finished_at: Time::now(),
         ..status
     };

@@ -273,6 +273,10 @@ impl Container {
     pub fn log(&self) -> PathBuf {
         self.dir.join("log")
     }
+    /// Where an init of ours writes how the program has ended.
+    pub fn exit_file(&self) -> PathBuf {
+        self.run.join("exit")
+    }
     /// The journal's file.
     pub fn journal(&self) -> PathBuf {
         self.dir.join("journal")

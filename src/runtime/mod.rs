@@ -46,6 +46,7 @@ pub use features::features;
 pub use fifos::Outer;
 pub use plan::plan;
 pub use privileges::take_ungrantable;
+pub use reaper::ended;
 pub use template::{rootless, template};
 
 use crate::cgroups::{self, CgroupPath, Group};
@@ -114,6 +115,8 @@ pub struct Wishes {
     pub no_pivot: bool,
     /// Keep the caller's session keyring (`--no-new-keyring`).
     pub no_new_keyring: bool,
+    /// Where an init of ours writes how the program ended; [`reaper::ended`] reads it.
+    pub exit_file: Option<PathBuf>,
 }
 
 /// A container that waits to be started, and where it is remembered meanwhile.

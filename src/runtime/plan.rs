@@ -34,7 +34,7 @@ use super::listener::ConnectAgent;
 use super::operations::{WriteRecord, hooks_of};
 use super::pause::{AwaitStart, Listen};
 use super::program::{ChangeDirectory, Execute, LookUp};
-use super::reaper::Reaper;
+use super::reaper::{ExitFile, Reaper};
 use super::session::Sysctl;
 use super::terminal::Channel;
 use super::{INIT_ANNOTATION, Request, Stdio, identity, privileges, resources, scheduling};
@@ -239,6 +239,12 @@ impl<'a> Builder<'a> {
         Ok(set_up)
     }
 
+    /// Whether a PID 1 of ours stays in front of the program.
+    fn has_init(&self) -> bool {
+        let wanted = self.spec.annotations.get(INIT_ANNOTATION);
+        wanted.is_some_and(|v| v == "true")
+    }
+
     fn split(&mut self, group: SetUp) -> Result<()> {
         if self.process.terminal {
             self.parent(
@@ -254,6 +260,16 @@ impl<'a> Builder<'a> {
                 "make-streams",
                 "FIFOs outlive their reader: the program goes on even when we are killed.",
                 MakeFifos { dir, stdin },
+            );
+        }
+        if let Some(path) = self.request.wishes.exit_file.clone()
+            && self.has_init()
+        {
+            self.parent(
+                Stage::Runtime,
+                "exit-file",
+                "PID 1 writes the program's status here, should we be killed before its end.",
+                ExitFile { path },
             );
         }
         let agent = privileges::agent(self.linux)?;
@@ -416,12 +432,7 @@ impl<'a> Builder<'a> {
             );
         }
         self.hooks(Moment::StartContainer);
-        if self
-            .spec
-            .annotations
-            .get(INIT_ANNOTATION)
-            .is_some_and(|v| v == "true")
-        {
+        if self.has_init() {
             self.init(
                 Stage::Runtime,
                 "init",

@@ -3,7 +3,7 @@
 //! What it implements: pipe2(2), poll(2), signalfd(2), read(2), write(2), splice(2), fsync(2),
 //! `O_NONBLOCK` of fcntl(2). They move bytes and change nothing that the journal tells about.
 //! Interface: [`pipe`], [`poll`], [`Interest`], [`signal_fd`], [`read`], [`write_some`],
-//! [`splice_to_file`].
+//! [`splice_to_file`], [`unread_of_fifo`].
 //! Read next: `containers::monitor`, whose loop is made of these.
 
 use super::{Errno, SysResult, check, reading};
@@ -82,6 +82,26 @@ pub fn splice_to_file(pipe: impl AsFd, file: impl AsFd, at: u64, len: usize) -> 
         },
     )
     .map(|n| n as usize)
+}
+
+/// `int ioctl(int fifo, FIONREAD, int *n)` after `fstat`: how many bytes wait in a pipe or FIFO; 0
+/// for what is neither. Errors: `EBADF`. See fifo(7), ioctl(2).
+pub fn unread_of_fifo(fd: impl AsFd) -> SysResult<usize> {
+    let fd = fd.as_fd();
+    let raw = fd.as_raw_fd();
+    reading(
+        "ioctl",
+        || format!("{raw}, FIONREAD"),
+        || {
+            if nix::sys::stat::fstat(fd)?.st_mode & libc::S_IFMT != libc::S_IFIFO {
+                return Ok(0);
+            }
+            let mut n: libc::c_int = 0;
+            // SAFETY: `n` is live and exclusive for the call, which stores one int.
+            check(unsafe { libc::ioctl(raw, libc::FIONREAD, &mut n) })?;
+            Ok(n as usize)
+        },
+    )
 }
 
 /// `int fsync(int fd)`: what was written survives a power cut. Errors: `EIO`, `EINVAL` (a special

@@ -530,23 +530,6 @@ pub fn next_signal(set: &nix::sys::signal::SigSet) -> i32 {
     }
 }
 
-/// Closes every descriptor from 3 on except `keep`, which is returned as this process's own.
-///
-/// Only for a process that never returns into code that owns descriptors: it ends with
-/// [`exit_now`]. See close_range(2).
-pub fn keep_only(keep: &OwnedFd) -> OwnedFd {
-    let raw = keep.as_raw_fd() as u32;
-    // SAFETY: the owners of the closed descriptors are never used or dropped again in this
-    // process, which only loops and exits; `keep` stays open.
-    unsafe {
-        if raw > 3 {
-            libc::syscall(libc::SYS_close_range, 3u32, raw - 1, 0u32);
-        }
-        libc::syscall(libc::SYS_close_range, raw + 1, u32::MAX, 0u32);
-        OwnedFd::from_raw_fd(raw as i32)
-    }
-}
-
 /// Closes every descriptor from 3 on but `keep`, in a process that was just split off and never
 /// returns to the code of its parent: nothing that the caller's shell had open stays open in it.
 /// See close_range(2).
