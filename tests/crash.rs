@@ -266,6 +266,15 @@ fn the_restart_policy_outlives_the_monitor() {
     kill_monitor(&root);
     ok(run_in(&root, ["ps"]));
     until("the next start", || number(&root, "Pid") != 0);
+    // And when the program ends while nobody watches.
+    let init = number(&root, "Pid");
+    kill_monitor(&root);
+    kill(init);
+    until("the program's end", || has_ended(init));
+    ok(run_in(&root, ["ps"]));
+    until("the next start", || {
+        ![0, init].contains(&number(&root, "Pid"))
+    });
     ok(run_in(&root, ["stop", "-t", "0", "box"]));
     assert_eq!(run_in(&root, ["ps", "-q"]).stdout, "");
     ok(run_in(&root, ["rm", "box"]));

@@ -310,6 +310,19 @@ api! {
     }
 }
 
+impl RestartPolicy {
+    /// Whether a program that ended with `code`, after `count` restarts, is started again.
+    pub fn restarts(&self, code: i32, count: u32) -> bool {
+        match self.name.as_str() {
+            "always" | "unless-stopped" => true,
+            "on-failure" => {
+                code != 0 && (self.maximum_retry_count == 0 || count < self.maximum_retry_count)
+            }
+            _ => false,
+        }
+    }
+}
+
 api! {
     /// One `--ulimit`.
     pub struct Ulimit {

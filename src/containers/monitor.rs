@@ -358,7 +358,8 @@ impl Monitor {
         self.status.exit_code = code;
         self.status.pid = 0;
         self.status.finished_at = Time::now();
-        let again = !self.status.stopped && self.restarts(code);
+        let policy = &self.container.record.host_config.restart_policy;
+        let again = !self.status.stopped && policy.restarts(code, self.status.restart_count);
         if again {
             self.status.phase = Phase::Restarting;
             let _ = self.container.write_status(&self.status); // written again in a moment
@@ -367,19 +368,6 @@ impl Monitor {
             self.finish();
         }
         again
-    }
-
-    fn restarts(&self, code: i32) -> bool {
-        let policy = &self.container.record.host_config.restart_policy;
-        match policy.name.as_str() {
-            "always" | "unless-stopped" => true,
-            "on-failure" => {
-                code != 0
-                    && (policy.maximum_retry_count == 0
-                        || self.status.restart_count < policy.maximum_retry_count)
-            }
-            _ => false,
-        }
     }
 
     /// Writes the end down, or removes the container; then the lock may go.

@@ -9,7 +9,8 @@
 //! | a program that runs, or is paused | a new monitor takes over, and all goes on |
 //! | nothing, in the pause before a restart | a new monitor takes over, and restarts it |
 //! | a start that was cut off | what was made of it is removed |
-//! | nothing: the program has ended as well | its end is written down; its status is known where `--init` wrote it |
+//! | nothing, and the policy restarts what has ended | a new monitor takes over, and restarts it |
+//! | nothing else: the program has ended as well | its end is written down; its status is known where `--init` wrote it |
 //!
 //! A container with `--rm` that has ended is removed, as its monitor would have done.
 //! Interface: [`status`], [`repair`]. Read next: `monitor.rs`.
@@ -61,38 +62,20 @@ pub fn repair(container: &Container) -> Result<Status> {
         return Ok(status); // somebody else was faster
     }
     let init = find_init(container, &status);
-    let goes_on = match status.phase {
-        Phase::Running | Phase::Paused => init.is_some(),
-        Phase::Restarting => true,
-        _ => false,
-    };
-    if goes_on {
-        // What a restart that was cut off had made by then goes first.
-        if status.phase == Phase::Restarting {
-            clear(container)?;
-        }
-        let init = init.filter(|_| status.phase != Phase::Restarting);
-        return match start::adopt(container, init) {
-            Ok(()) => container.written_status(),
-            // It runs all the same, and the next command tries again.
-            Err(e) => Ok(Status {
-                error: format!("its monitor was killed, and no other could take over: {e:#}"),
-                ..status
-            }),
-        };
+    let ran = matches!(status.phase, Phase::Running | Phase::Paused);
+    if init.is_some() && ran {
+        return adopt(container, init, status);
     }
     if let Some(pidfd) = &init {
         let _ = sys::process::pidfd_send_signal(pidfd, libc::SIGKILL); // gone is as good
     }
+    // Of a start or restart that was cut off, or of a program that has ended.
     clear(container)?;
-    // What its monitor had taken and not logged yet.
-    if Spool::exists(&container.run)
-        && let Some(mut log) = Writer::of(container)?
-    {
-        log.flush(Time::now())?;
+    if status.phase == Phase::Restarting {
+        return adopt(container, None, status);
     }
     let (exit_code, error) = match crate::runtime::ended(&container.exit_file()) {
-        Some(exit) if status.phase != Phase::Starting => (exit.code(), String::new()),
+        Some(exit) if ran => (exit.code(), String::new()),
         _ if init.is_some() => (137, UNKNOWN.into()),
         _ => (255, UNKNOWN.into()),
     };
@@ -105,11 +88,37 @@ pub fn repair(container: &Container) -> Result<Status> {
         finished_at: Time::now(),
         ..status
     };
+    // After a reboot, which takes the run directory, nothing starts by itself.
+    let policy = &container.record.host_config.restart_policy;
+    let again = ran && !status.stopped && container.run.exists();
+    if again && policy.restarts(status.exit_code, status.restart_count) {
+        status.phase = Phase::Restarting;
+        container.write_status(&status)?;
+        return adopt(container, None, status);
+    }
+    // What its monitor had taken and not logged yet.
+    if Spool::exists(&container.run)
+        && let Some(mut log) = Writer::of(container)?
+    {
+        log.flush(Time::now())?;
+    }
     container.write_status(&status)?;
     if container.record.host_config.auto_remove {
         super::remove::remove_directories(container, true)?;
     }
     Ok(status)
+}
+
+/// Has another monitor take over.
+fn adopt(container: &Container, init: Option<OwnedFd>, status: Status) -> Result<Status> {
+    match start::adopt(container, init) {
+        Ok(()) => container.written_status(),
+        // It is as it was, and the next command tries again.
+        Err(e) => Ok(Status {
+            error: format!("its monitor was killed, and no other could take over: {e:#}"),
+            ..status
+        }),
+    }
 }
 
 /// Kills what is left of a container and removes its cgroup.
