@@ -233,7 +233,7 @@ impl Spool {
 
     /// Gives it up, for it cannot be written any more: nobody shall take it for the truth.
     pub fn give_up(self) {
-        let _ = sys::fs::unlinkat(sys::fs::CWD, &self.dir.join(NAME), 0); // goes with its directory
+        let _ = sys::fs::unlinkat(sys::fs::CWD, self.dir.join(NAME), 0); // goes with its directory
         for stream in &self.streams {
             let _ = stream.file.set_len(0); // likewise; the room may be what was missing
         }
