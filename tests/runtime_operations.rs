@@ -418,7 +418,7 @@ fn an_empty_cgroup_is_adopted_and_no_other() {
     std::fs::create_dir_all(dir).expect("a cgroup");
     let env = [("GLASSBOX_FAIL_STEP", "open-root")];
     box_.create_with(&[], &env).fails("was told to fail");
-    assert_eq!(box_.groups(), [dir.clone()], "ours alone went");
+    assert_eq!(box_.groups(), std::slice::from_ref(dir), "ours alone went");
     box_.up();
     assert_eq!(box_.groups().len(), dirs.len());
     box_.delete();
@@ -437,7 +437,7 @@ fn an_empty_cgroup_is_adopted_and_no_other() {
     let _ = guest.wait();
     said.fails("holds processes");
     assert!(alive, "the other's process was killed");
-    assert_eq!(box_.groups(), [dir.clone()]);
+    assert_eq!(box_.groups(), std::slice::from_ref(dir));
     for group in [&below, dir] {
         common::cgroup::wait_for("an empty group", || std::fs::remove_dir(group).is_ok());
     }
