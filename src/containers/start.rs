@@ -65,9 +65,7 @@ fn begin_journal(container: &Container) -> Result<()> {
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
     let file = sys::fs::open(container.journal(), flags, 0o600).with_context(what)?;
     let arena: Arc<Arena> = Arena::in_file(&File::from(file)).with_context(what)?;
-    for line in earlier.lines(0).0 {
-        arena.append(line);
-    }
+    arena.append_all(&earlier);
     sys::record::install(Some(arena));
     Ok(())
 }

@@ -104,7 +104,7 @@ pub fn execute(
 ) -> Result<Running> {
     let mut running = Running {
         socket: None,
-        seen: record::current().map_or(0, |a| a.lines(0).1),
+        seen: record::current().map_or(0, |a| a.end()),
     };
     let mut init_end = None;
     if plan.steps.iter().any(|s| s.actor == Actor::Init) {
@@ -166,7 +166,7 @@ impl Running {
     pub fn over(socket: OwnedFd) -> Running {
         Running {
             socket: Some(socket),
-            seen: record::current().map_or(0, |a| a.lines(0).1),
+            seen: record::current().map_or(0, |a| a.end()),
         }
     }
 

@@ -9,7 +9,7 @@
 //! Interface: [`open`], [`openat2`], [`mkdirat`], [`write_file`], … Read next: [`super::mount`].
 
 use super::mount::at;
-use super::{Errno, SysResult, check, cstr, flag_names, state_changing};
+use super::{Errno, Shown, SysResult, check, cstr, flag_names, state_changing};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -60,8 +60,12 @@ pub fn openat(dir: impl AsFd, path: impl AsRef<Path>, flags: i32, mode: u32) -> 
             _ => flag_names(flags as u64, O_FLAGS),
         };
         match flags & libc::O_CREAT {
-            0 => format!("{}, {path:?}, {names}", at(raw)),
-            _ => format!("{}, {path:?}, {names}, {mode:#05o}", at(raw)),
+            0 => format!("{}, {path:?}, {names}", at(raw), path = Shown(path)),
+            _ => format!(
+                "{}, {path:?}, {names}, {mode:#05o}",
+                at(raw),
+                path = Shown(path)
+            ),
         }
     };
     let call = || {
@@ -109,8 +113,9 @@ pub fn openat2(
     how.resolve = resolve;
     let args = || {
         format!(
-            "{}, {path:?}, {{{}, {}}}",
+            "{}, {:?}, {{{}, {}}}",
             at(raw),
+            Shown(path),
             flag_names(how.flags, O_FLAGS),
             flag_names(resolve, RESOLVE_FLAGS)
         )
@@ -149,7 +154,7 @@ pub fn write(fd: impl AsFd, path: &Path, text: &str) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "write",
-        || format!("{path:?}, {}", super::quoted(text)),
+        || format!("{:?}, {}", Shown(path), super::quoted(text)),
         || {
             // SAFETY: pointer and length describe `text`, live for the call.
             let n = check(unsafe { libc::write(raw, text.as_ptr().cast(), text.len()) } as i64)?;
@@ -183,7 +188,7 @@ macro_rules! path_call {
             let raw = dir.as_fd().as_raw_fd();
             state_changing(
                 stringify!($name),
-                || format!(concat!("{}, {:?}, ", $format), at(raw), path, $($arg),*),
+                || format!(concat!("{}, {:?}, ", $format), at(raw), Shown(path), $($arg),*),
                 // SAFETY: `c` is a live CStr for the call; the rest are integers.
                 || check(unsafe { libc::syscall($syscall, raw, c.as_ptr(), $($arg),*) }).map(drop),
             )
@@ -238,7 +243,7 @@ pub fn symlinkat(target: &Path, dir: impl AsFd, path: impl AsRef<Path>) -> SysRe
     let raw = dir.as_fd().as_raw_fd();
     state_changing(
         "symlinkat",
-        || format!("{target:?}, {}, {path:?}", at(raw)),
+        || format!("{:?}, {}, {:?}", Shown(target), at(raw), Shown(path)),
         // SAFETY: both strings are live for the call.
         || check(unsafe { libc::symlinkat(t.as_ptr(), raw, c.as_ptr()) }).map(drop),
     )
@@ -260,7 +265,15 @@ pub fn renameat2(
     let (od, nd) = (old_dir.as_fd().as_raw_fd(), new_dir.as_fd().as_raw_fd());
     state_changing(
         "renameat2",
-        || format!("{}, {old:?}, {}, {new:?}, {flags:#x}", at(od), at(nd)),
+        || {
+            format!(
+                "{}, {:?}, {}, {:?}, {flags:#x}",
+                at(od),
+                Shown(old),
+                at(nd),
+                Shown(new)
+            )
+        },
         || {
             // SAFETY: both strings are live for the call.
             check(unsafe {
@@ -286,7 +299,15 @@ pub fn linkat(
     let (od, nd) = (old_dir.as_fd().as_raw_fd(), new_dir.as_fd().as_raw_fd());
     state_changing(
         "linkat",
-        || format!("{}, {old:?}, {}, {new:?}, {flags:#x}", at(od), at(nd)),
+        || {
+            format!(
+                "{}, {:?}, {}, {:?}, {flags:#x}",
+                at(od),
+                Shown(old),
+                at(nd),
+                Shown(new)
+            )
+        },
         // SAFETY: both strings are live for the call.
         || check(unsafe { libc::linkat(od, o.as_ptr(), nd, n.as_ptr(), flags) }).map(drop),
     )
@@ -298,7 +319,7 @@ pub fn chdir(path: impl AsRef<Path>) -> SysResult<()> {
     let c = cstr("chdir", path)?;
     state_changing(
         "chdir",
-        || format!("{path:?}"),
+        || format!("{:?}", Shown(path)),
         // SAFETY: `c` is a live CStr for the call.
         || check(unsafe { libc::chdir(c.as_ptr()) }).map(drop),
     )

@@ -170,6 +170,19 @@ pub(crate) fn check(result: impl Into<i64>) -> Result<i64, Errno> {
     }
 }
 
+/// A path as an argument. Written as a string where it is one: `Path` writes itself letter by letter,
+/// and a container's record has hundreds.
+pub(crate) struct Shown<'a>(pub &'a std::path::Path);
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.to_str() {
+            Some(text) => fmt::Debug::fmt(text, f),
+            None => fmt::Debug::fmt(self.0, f),
+        }
+    }
+}
+
 /// A text as an argument, as strace would print it: whole where the kernel reads it (its files take
 /// a line or two), and of a long one, which is a document of ours, its beginning and its length.
 pub(crate) fn quoted(text: &str) -> String {

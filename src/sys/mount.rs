@@ -6,7 +6,7 @@
 //! [`mount_setattr`], [`fsopen`], [`fsconfig_set_string`], [`fsconfig_create`], [`fsmount`].
 //! Read next: [`super::fs`]; what the calls are for is in [`crate::namespaces`].
 
-use super::{SysResult, check, cstr, flag_names, reading, state_changing};
+use super::{Shown, SysResult, check, cstr, flag_names, reading, state_changing};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -63,8 +63,9 @@ pub fn mount(
         "mount",
         || {
             format!(
-                "{}, {target:?}, {}, {}, {}",
-                source.map_or("NULL".into(), |s| format!("{s:?}")),
+                "{}, {:?}, {}, {}, {}",
+                source.map_or("NULL".into(), |s| format!("{:?}", Shown(s))),
+                Shown(target),
                 fstype.map_or("NULL".into(), |s| format!("{s:?}")),
                 flag_names(flags, MS_FLAGS),
                 data.map_or("NULL".into(), |s| format!("{s:?}")),
@@ -95,7 +96,13 @@ pub fn umount2(target: &Path, flags: i32) -> SysResult<()> {
     let c = cstr("umount2", target)?;
     state_changing(
         "umount2",
-        || format!("{target:?}, {}", flag_names(flags as u64, UMOUNT_FLAGS)),
+        || {
+            format!(
+                "{:?}, {}",
+                Shown(target),
+                flag_names(flags as u64, UMOUNT_FLAGS)
+            )
+        },
         // SAFETY: `c` is a live CStr for the whole call.
         || check(unsafe { libc::umount2(c.as_ptr(), flags) }).map(drop),
     )
@@ -162,8 +169,9 @@ pub fn open_tree(dirfd: impl AsFd, path: &Path, flags: u32) -> SysResult<OwnedFd
         "open_tree",
         || {
             format!(
-                "{}, {path:?}, {}",
+                "{}, {:?}, {}",
                 at(dir),
+                Shown(path),
                 flag_names(flags.into(), OPEN_TREE_FLAGS)
             )
         },
@@ -195,9 +203,11 @@ pub fn move_mount(
         "move_mount",
         || {
             format!(
-                "{}, {from_path:?}, {}, {to_path:?}, {}",
+                "{}, {:?}, {}, {:?}, {}",
                 at(from),
+                Shown(from_path),
                 at(to),
+                Shown(to_path),
                 flag_names(
                     flags.into(),
                     &[
@@ -270,8 +280,9 @@ pub fn mount_setattr(
         "mount_setattr",
         || {
             format!(
-                "{}, {path:?}, {}, {{set={}, clr={}, propagation={}}}",
+                "{}, {:?}, {}, {{set={}, clr={}, propagation={}}}",
                 at(dir),
+                Shown(path),
                 flag_names(flags as u64, OPEN_TREE_FLAGS),
                 flag_names(set, MOUNT_ATTRS),
                 flag_names(clear, MOUNT_ATTRS),

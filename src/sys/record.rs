@@ -188,12 +188,28 @@ impl Arena {
     /// The complete lines from `from` on (start with 0), and where to go on. Lines torn by a
     /// killed writer are left out.
     pub fn lines(&self, from: usize) -> (Vec<String>, usize) {
-        let end = (self.header(1).load(Ordering::Acquire) as usize).min(self.len);
+        let end = self.end();
         let from = from.max(HEADER).min(end);
         // SAFETY: bytes below the published length are mapped; a byte still being written by
         // another process may read as NUL, which the parser below treats as not there.
         let bytes = unsafe { std::slice::from_raw_parts(self.base.add(from), end - from) };
         (lines_of(bytes), end)
+    }
+
+    /// Where the record ends now: [`lines`](Self::lines) from here on are the ones to come.
+    pub fn end(&self) -> usize {
+        (self.header(1).load(Ordering::Acquire) as usize).min(self.len)
+    }
+
+    /// Appends all that another arena has.
+    pub fn append_all(&self, other: &Arena) {
+        let end = other.end();
+        if end > HEADER {
+            // SAFETY: bytes below the published length are mapped and not written again; where
+            // another process is at it still, the reader of this copy skips the torn line.
+            let bytes = unsafe { std::slice::from_raw_parts(other.base.add(HEADER), end - HEADER) };
+            self.append(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+        }
     }
 
     /// How many records did not fit.
@@ -403,5 +419,10 @@ mod tests {
         let again = Arena::in_file(&file).unwrap();
         again.append("appended");
         assert_eq!(again.lines(0).0, ["kept", "appended"]);
+        let copy = Arena::anonymous().unwrap();
+        copy.append_all(&Arena::anonymous().unwrap());
+        copy.append_all(&again);
+        copy.append("more");
+        assert_eq!(copy.lines(0).0, ["kept", "appended", "more"]);
     }
 }
