@@ -168,7 +168,7 @@ impl Writer {
             let spool = spool?;
             writer.append(&spool.missing(size)?)?;
             writer.pending = [spool.rest(Stream::Stdout)?, spool.rest(Stream::Stderr)?];
-            writer.spool = Some(spool);
+            (writer.spool, writer.dir) = (Some(spool), None);
         }
         if writer.size > 0 && !ends_in_newline(path) {
             writer.append(b"\n")?;
@@ -182,10 +182,9 @@ impl Writer {
     /// end. From here on it is not lost; [`write`](Self::write) logs it. Errors: `EAGAIN` (nothing
     /// there), `EIO` (a terminal whose other end nobody has open).
     pub fn take(&mut self, stream: Stream, fd: impl AsFd, most: usize) -> std::io::Result<Vec<u8>> {
-        if self.spool.is_none()
-            && let Some(dir) = self.dir.take()
-        {
-            self.spool = Spool::open(&dir).ok(); // without one it works as well, with less safety
+        // A program that writes nothing needs no spool.
+        if self.spool.is_none() && sys::poll::unread_of_fifo(&fd).is_ok_and(|n| n > 0) {
+            self.begin_spool();
         }
         if let Some(spool) = &mut self.spool {
             match spool.splice(stream, &fd, most) {
@@ -196,8 +195,18 @@ impl Writer {
         let mut buffer = vec![0; most];
         let n = sys::poll::read(fd, &mut buffer).map_err(|e| std::io::Error::from(e.errno))?;
         buffer.truncate(n);
-        self.spool(|spool| spool.keep(stream, &buffer));
+        if n > 0 {
+            self.begin_spool();
+            self.spool(|spool| spool.keep(stream, &buffer));
+        }
         Ok(buffer)
+    }
+
+    /// Opens the spool, once. Without one it works as well, with less safety.
+    fn begin_spool(&mut self) {
+        if let Some(dir) = self.dir.take() {
+            self.spool = Spool::open(&dir).ok();
+        }
     }
 
     /// Does something to the spool, if there is one. Where that fails it is given up: what the log
