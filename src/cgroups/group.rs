@@ -391,8 +391,9 @@ fn identity(dir: &Path) -> Option<u64> {
 }
 
 fn may_write(path: &Path) -> bool {
-    use nix::unistd::{AccessFlags, eaccess};
-    eaccess(path, AccessFlags::W_OK).is_ok()
+    use nix::unistd::{AccessFlags, faccessat};
+    let how = nix::fcntl::AtFlags::AT_EACCESS;
+    faccessat(crate::sys::fs::CWD, path, AccessFlags::W_OK, how).is_ok()
 }
 
 /// Why groups cannot be made in `dir`, if they cannot.

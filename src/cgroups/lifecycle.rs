@@ -53,7 +53,7 @@ pub fn tree_of(dir: &Path) -> Vec<PathBuf> {
         // A directory has a link from each one below it: two mean none, which spares reading the
         // many control files of the usual leaf.
         let leaf = std::fs::metadata(next).is_ok_and(|m| m.nlink() == 2);
-        if let (false, Ok(entries)) = (leaf, std::fs::read_dir(next)) {
+        if !leaf && let Ok(entries) = std::fs::read_dir(next) {
             let mut below: Vec<PathBuf> = entries
                 .flatten()
                 .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
@@ -322,6 +322,10 @@ pub fn remove_dir(dir: &Path) -> Result<()> {
 /// and reports all of them.
 pub fn remove(group: &Group, force: bool) -> Result<()> {
     require_not_root(group, "remove")?;
+    // The usual group of a container that has ended is empty: trying says so for the least.
+    if force && group.dirs.iter().all(|d| is_removed(&d.dir)) {
+        return Ok(());
+    }
     let mut failures = Vec::new();
     if force {
         failures.extend(kill(group).err());
@@ -345,6 +349,14 @@ pub fn remove(group: &Group, force: bool) -> Result<()> {
         failures.extend(remove_dir(&dir.dir).err());
     }
     Error::join(format!("cannot remove the cgroup {}", group.path), failures)
+}
+
+/// Removes a directory, if nobody is in it and nothing below it.
+fn is_removed(dir: &Path) -> bool {
+    match sys::fs::unlinkat(CWD, dir, libc::AT_REMOVEDIR) {
+        Ok(()) => true,
+        Err(e) => e.errno == Errno::ENOENT,
+    }
 }
 
 /// Removes the now empty group above, if it is one that only holds ours (`/glassbox`); one that

@@ -405,37 +405,20 @@ pub fn target(root: BorrowedFd<'_>, path: &Path, directory: bool) -> Result<Owne
         Err(e) if e.errno() != Some(libc::ENOENT) => return Err(e),
         Err(_) => {}
     }
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            Component::ParentDir => {
-                return Err(Error::kind(
-                    Kind::Usage,
-                    format!("{} must not contain \"..\"", path.display()),
-                ));
-            }
-            _ => {}
-        }
-    }
-    let mut walked = PathBuf::from("/");
-    for (i, name) in names.iter().enumerate() {
-        let parent = open_in_root(root, &walked, libc::O_PATH | libc::O_DIRECTORY)?;
-        walked.push(name);
-        match open_in_root(root, &walked, libc::O_PATH) {
-            Ok(_) => continue,
-            Err(e) if e.errno() == Some(libc::ENOENT) => {}
-            Err(e) => return Err(e),
-        }
-        if i + 1 == names.len() && !directory {
-            sys::fs::openat(
-                &parent,
-                name,
-                libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY,
-                0o644,
-            )?;
-        } else {
-            sys::fs::mkdirat(&parent, name, 0o755)?;
+    let up = path.components().any(|c| c == Component::ParentDir);
+    let (Some(above), Some(name), false) = (path.parent(), path.file_name(), up) else {
+        return Err(Error::kind(
+            Kind::Usage,
+            format!("{} must not contain \"..\"", path.display()),
+        ));
+    };
+    // The one above is there as a rule; if not, it is made in the same way.
+    let parent = target(root, above, true)?;
+    match directory {
+        true => sys::fs::mkdirat(&parent, name, 0o755)?,
+        false => {
+            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+            sys::fs::openat(&parent, name, flags, 0o644)?;
         }
     }
     open_in_root(root, path, libc::O_PATH)
