@@ -4,6 +4,7 @@
 
 mod common;
 
+use glassbox::cgroups::actions::Existing;
 use glassbox::cgroups::device_program::assemble;
 use glassbox::cgroups::devices::DeviceRule;
 use glassbox::cgroups::limits::{
@@ -63,7 +64,7 @@ fn shown(host: &Host, limits: &Limits) -> String {
         DeviceRule::parse("c 1:3 rwm").expect("a rule"),
         DeviceRule::parse("b *:* m").expect("a rule"),
     ];
-    let plan = set_up(host, &group(host), limits, Some(&rules)).expect("a plan");
+    let plan = set_up(host, &group(host), limits, Some(&rules), Existing::Refuse).expect("a plan");
     let mut text = String::new();
     let parts = [
         ("before clone3", &plan.before_clone),
@@ -119,7 +120,14 @@ fn an_old_kernel_moves_init_into_the_v2_tree_too() {
         version: (5, 4),
         ..Host::example_v2()
     };
-    let plan = set_up(&host, &group(&host), &Limits::default(), None).expect("a plan");
+    let plan = set_up(
+        &host,
+        &group(&host),
+        &Limits::default(),
+        None,
+        Existing::Refuse,
+    )
+    .expect("a plan");
     assert!(!plan.clone_into_cgroup);
     let calls = plan.after_clone[0].action.calls();
     assert_eq!(

@@ -56,12 +56,14 @@ pub struct SetUp {
 /// that the caller may not use are left out, unless a limit needs them, which is an error.
 ///
 /// `devices` are rules in OCI's order; they are left out when the caller has no power over them
-/// (rootless: the user namespace forbids mknod anyway).
+/// (rootless: the user namespace forbids mknod anyway). `existing` says what becomes of a group that is
+/// there already.
 pub fn set_up(
     host: &Host,
     group: &Group,
     limits: &Limits,
     devices: Option<&[DeviceRule]>,
+    existing: Existing,
 ) -> Result<SetUp> {
     group.require_usable()?;
     let writes = plan_limits(limits, group, Now::default())?;
@@ -86,7 +88,7 @@ pub fn set_up(
         "create-cgroup",
         "a group of its own, so that what it uses is counted and limited apart from all else",
         CreateGroup {
-            existing: Existing::AdoptEmpty,
+            existing,
             ..CreateGroup::new(group, plan::controllers_needed(&writes))
         },
     ));

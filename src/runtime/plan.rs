@@ -38,7 +38,7 @@ use super::reaper::{ExitFile, Reaper};
 use super::session::Sysctl;
 use super::terminal::Channel;
 use super::{INIT_ANNOTATION, Request, Stdio, identity, privileges, resources, scheduling};
-use crate::cgroups::{self, SetUp};
+use crate::cgroups::{self, SetUp, actions::Existing};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Actor, Plan, Stage, Step};
@@ -234,7 +234,9 @@ impl<'a> Builder<'a> {
         let resources = self.linux.resources.as_ref();
         let limits = resources::limits(resources)?;
         let rules = resources::device_rules(resources)?;
-        let mut set_up = cgroups::set_up(self.host, group, &limits, rules.as_deref())?;
+        // An engine may have made it.
+        let existing = Existing::AdoptEmpty;
+        let mut set_up = cgroups::set_up(self.host, group, &limits, rules.as_deref(), existing)?;
         self.plan.steps.append(&mut set_up.before_clone);
         Ok(set_up)
     }

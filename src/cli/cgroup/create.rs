@@ -62,7 +62,7 @@ pub(super) fn create(args: CreateArgs) -> Result<u8> {
     let host = Host::detect()?;
     let path = super::new_path(&host, &args.name)?;
     let group = Group::locate(&host.cgroups, &path)?;
-    let steps = set_up(&host, &group, &args.limits.limits()?, None)?;
+    let steps = set_up(&host, &group, &args.limits.limits()?, None, Existing::Refuse)?;
     // The directory is only opened for a process that is going to start in it.
     let kept = steps.before_clone.into_iter();
     let plan = Plan {

@@ -6,6 +6,7 @@
 //! Read next: [`crate::cgroups::set_up`], which makes the plan.
 
 use super::limits::LimitFlags;
+use crate::cgroups::actions::Existing;
 use crate::cgroups::{CgroupPath, Group, group, lifecycle, set_up};
 use crate::cli::explain_flag::ExplainFlag;
 use crate::cli::ns::carry_out::{environment, signals};
@@ -64,7 +65,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
         }
     };
     let group = Group::locate(&host.cgroups, &path)?;
-    let mut steps = set_up(&host, &group, &args.limits.limits()?, None)?;
+    let mut steps = set_up(&host, &group, &args.limits.limits()?, None, Existing::Refuse)?;
     let mut plan = Plan::default();
     plan.steps.append(&mut steps.before_clone);
     plan.push(Step::parent(
