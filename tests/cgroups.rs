@@ -47,7 +47,7 @@ fn run_gives_the_command_a_group_and_its_status_back() {
         "nor the group above, made for it"
     );
     run(args.iter().chain(&["sh", "-c", "kill -TERM $$"])).exits(143);
-    run(args.iter().chain(&["/nonexistent/program"])).fails(127, &["no such command"]);
+    run(args.iter().chain(&["/nonexistent/program"])).fails(127, &["no such file or directory"]);
     assert!(place.dirs(&place.path).is_empty());
 }
 

@@ -38,7 +38,8 @@ fn entering_a_process_means_seeing_what_it_sees() {
         "uname -n; id -u; exit 5",
     ];
     run(args).exits(5).out_is("inner\n0");
-    run(["ns", "enter", &target, "--", "no-such-command"]).fails(127, &["no such command"]);
+    run(["ns", "enter", &target, "--", "no-such-command"])
+        .fails(127, &["executable file not found in $PATH"]);
     // Capabilities decide which comes first.
     let dry = run(["ns", "enter", "--dry-run", "--json", &target, "--", "true"]).success();
     let ids: Vec<String> = steps(&dry.json());

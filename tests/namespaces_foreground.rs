@@ -11,14 +11,16 @@ fn the_exit_status_is_the_commands() {
         let sh = |script: &str| ns_run(&[kind, "--", "sh", "-c", script]);
         sh("exit 7").exits(7);
         sh("exit 0").exits(0);
-        ns_run(&[kind, "--", "no-such-command"]).fails(127, &["no such command", "PATH inside"]);
-        ns_run(&[kind, "--", "/etc/passwd"]).fails(126, &["cannot execute", "EACCES"]);
+        ns_run(&[kind, "--", "no-such-command"])
+            .fails(127, &["executable file not found in $PATH", "PATH inside"]);
+        ns_run(&[kind, "--", "/etc/passwd"])
+            .fails(126, &["permission denied", "EACCES", "chmod +x"]);
         ns_run(&[kind, "--", "/etc"]).fails(126, &["it is a directory"]);
         let root = TempRoot::new("script");
         let script = root.write("script", "#!/no/such/interpreter\n");
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        ns_run(&[kind, "--", script.to_str().expect("utf-8")]).fails(126, &["interpreter"]);
+        ns_run(&[kind, "--", script.to_str().expect("utf-8")]).fails(127, &["interpreter"]);
     }
     // In place the signal ends the very process; as PID 1 the parent reports 128 + n.
     ns_run(&["--uts", "--", "sh", "-c", "kill -TERM $$"]).exits(128 + 15);

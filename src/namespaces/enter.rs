@@ -276,6 +276,7 @@ impl EnterRequest {
             argv: self.argv.clone(),
             env: self.env.clone(),
             signals: self.signals.clone(),
+            close_from: None,
         };
         push(
             actor,

@@ -16,9 +16,9 @@
 //! Interface: [`RunRequest`], [`RunRequest::plan`]. Read next: `foreground.rs`, then `enter.rs`.
 
 use super::actions::{
-    BindRootOntoItself, Chdir, Clone, DenySetgroups, DieWithParent, Exec, LoopbackUp, MountProc,
-    NewIdMap, PivotRoot, Propagate, Propagation, SetDomainname, SetHostname, SetIds, Signals,
-    TimeOffset, TimeOffsets, Unshare, Whose, WriteIdMap,
+    BindRoot, Chdir, Clone, DenySetgroups, DieWithParent, Exec, LoopbackUp, MountProc, NewIdMap,
+    PivotRoot, Propagate, Propagation, SetDomainname, SetHostname, SetIds, Signals, TimeOffset,
+    TimeOffsets, Unshare, Whose, WriteIdMap,
 };
 use super::{Caller, IdKind, IdMap, Kind, MapWriter, map_writer};
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -316,7 +316,14 @@ impl RunRequest {
         let root = &self.root;
         if let Some(root) = root.clone() {
             let why = "pivot_root wants a mount point, so the directory is mounted onto itself.";
-            push("bind-root", why, Box::new(BindRootOntoItself { root }));
+            push(
+                "bind-root",
+                why,
+                Box::new(BindRoot {
+                    path: root,
+                    private: false,
+                }),
+            );
         }
         if self.fresh_proc(kinds) {
             let why = "/proc shows the pid namespace of whoever mounts it: ps now sees only these processes.";
@@ -345,6 +352,7 @@ impl RunRequest {
                 argv: self.argv.clone(),
                 env: self.env.clone(),
                 signals: self.signals.clone(),
+                close_from: None,
             }),
         );
     }

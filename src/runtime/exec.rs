@@ -10,7 +10,7 @@
 use super::identity::BecomeRoot;
 use super::listener::{ConnectAgent, SendState};
 use super::plan::flag_of;
-use super::program::{ChangeDirectory, Execute};
+use super::program::{ChangeDirectory, execute};
 use super::rootfs::OpenRoot;
 use super::scheduling::{self, RestoreAffinity, SetAffinity};
 use super::session::{Dumpable, NewSession, NotDumpable};
@@ -347,11 +347,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         runtime,
         "execute",
         "Our program is replaced by the one that was asked for.",
-        Execute {
-            args: process.args.clone(),
-            env: process.env.clone(),
-            preserve_fds: request.preserve_fds,
-        },
+        execute(process, request.preserve_fds),
     ));
     Ok(plan)
 }

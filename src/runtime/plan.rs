@@ -33,7 +33,7 @@ use super::hooks::{Hooks, Moment};
 use super::listener::ConnectAgent;
 use super::operations::{WriteRecord, hooks_of};
 use super::pause::{AwaitStart, Listen};
-use super::program::{ChangeDirectory, Execute, LookUp};
+use super::program::{ChangeDirectory, LookUp, execute};
 use super::reaper::{ExitFile, Reaper};
 use super::session::Sysctl;
 use super::terminal::Channel;
@@ -454,11 +454,7 @@ impl<'a> Builder<'a> {
             Stage::Runtime,
             "execute",
             "Our program is replaced by the container's: only what the kernel holds remains of us.",
-            Execute {
-                args: p.args.clone(),
-                env: p.env.clone(),
-                preserve_fds: self.request.wishes.preserve_fds,
-            },
+            execute(p, self.request.wishes.preserve_fds),
         );
         Ok(())
     }

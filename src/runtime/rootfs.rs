@@ -5,64 +5,19 @@
 //!
 //! What it implements: runtime-spec "Root", "Rootfs Mount Propagation", "Masked Paths",
 //! "Readonly Paths"; pivot_root(2), mount_namespaces(7).
-//! Interface: the actions [`BindRoot`], [`OpenRoot`], [`Pivot`], [`MoveRoot`], [`ChangeRoot`],
+//! Interface: the actions [`OpenRoot`], [`Pivot`], [`MoveRoot`], [`ChangeRoot`],
 //! [`ReadOnlyMount`], [`Mask`], [`ReadOnly`], [`RootPropagation`]. Read next: `devices.rs`.
 
 use super::mount::{ROOT, open_in_root};
 use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
-use crate::namespaces::actions::Propagation;
+use crate::namespaces::actions::{self, Propagation};
 use crate::sys::{self, mount as m};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The scene's name for the host's /dev/null, opened and checked before the root changes.
 const NULL: &str = "null";
-
-/// Bind-mounts the root directory onto itself: pivot_root wants a mount point.
-#[derive(Debug)]
-pub struct BindRoot {
-    /// The root directory.
-    pub path: PathBuf,
-    /// Cut off from the host's mounts; else it stays their slave.
-    pub private: bool,
-}
-
-impl Action for BindRoot {
-    fn calls(&self) -> Vec<Planned> {
-        let path = &self.path;
-        let mut calls = vec![Planned::new(
-            "mount",
-            format!("{path:?}, {path:?}, NULL, MS_BIND|MS_REC"),
-        )];
-        if self.private {
-            let args = format!("NULL, {path:?}, NULL, MS_PRIVATE");
-            calls.push(Planned::new("mount", args));
-        }
-        calls
-    }
-    fn apply(&self, _: &mut Scene) -> Result<()> {
-        let what = || format!("cannot make {} a mount point", self.path.display());
-        m::mount(
-            Some(&self.path),
-            &self.path,
-            None,
-            libc::MS_BIND | libc::MS_REC,
-            None,
-        )
-        .with_context(what)
-        .map_err(|e| match e.errno() {
-            Some(libc::ENOENT) => {
-                e.hint("root.path of config.json must be a directory that exists")
-            }
-            _ => e,
-        })?;
-        match self.private {
-            true => m::mount(None, &self.path, None, libc::MS_PRIVATE, None).with_context(what),
-            false => Ok(()),
-        }
-    }
-}
 
 /// Gives the new root its propagation (`linux.rootfsPropagation`).
 #[derive(Debug)]
@@ -130,31 +85,18 @@ impl Action for OpenRoot {
     }
 }
 
-/// Swaps the roots and lets go of the old one.
+/// Swaps the roots and lets go of the old one ([`actions::pivot`]).
 #[derive(Debug)]
 pub struct Pivot;
 
 impl Action for Pivot {
     fn calls(&self) -> Vec<Planned> {
-        vec![
-            Planned::new("fchdir", "new root"),
-            Planned::new("pivot_root", "\".\", \".\""),
-            Planned::new("umount2", "\".\", MNT_DETACH"),
-            Planned::new("chdir", "\"/\""),
-        ]
+        actions::pivot_calls("new root")
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
-        let what = "cannot make the new root /";
-        sys::fs::fchdir(scene.fd(ROOT)?).context(what)?;
-        // Both arguments are the working directory: the old root ends up stacked under the new
-        // one's mount point, where the next call finds it as ".". No directory is needed inside
-        // the image, so a read-only root works too (pivot_root(2), "pivot_root(".", ".")").
-        m::pivot_root(Path::new("."), Path::new(".")).context(what)?;
-        // The old root still holds every mount of the host. Without this call the container
-        // could walk back to it.
-        m::umount2(Path::new("."), libc::MNT_DETACH).context("cannot let go of the old root")?;
-        sys::fs::chdir("/").context(what)?;
-        let root = sys::fs::open("/", libc::O_PATH | libc::O_DIRECTORY, 0).context(what)?;
+        actions::pivot(scene.fd(ROOT)?)?;
+        let root = sys::fs::open("/", libc::O_PATH | libc::O_DIRECTORY, 0)
+            .context("cannot open the new root")?;
         scene.put_fd(ROOT, root);
         Ok(())
     }

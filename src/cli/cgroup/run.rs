@@ -86,6 +86,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8> {
             argv: args.command.clone(),
             env: environment(),
             signals: signals(),
+close_from: None,
         },
     ));
     if args.dry_run {

@@ -15,7 +15,7 @@
 //! | [`HoldIdMap`] | clone3, write | parent, for an id-mapped mount |
 //! | [`TimeOffsets`] | write, setns | the process that called unshare |
 //! | [`SetHostname`], [`SetDomainname`], [`LoopbackUp`] | sethostname … | init |
-//! | [`Propagate`], [`BindRootOntoItself`], [`MountProc`], [`PivotRoot`] | mount, pivot_root | init |
+//! | [`Propagate`], [`BindRoot`], [`MountProc`], [`PivotRoot`] | mount, pivot_root | init |
 //! | [`SetIds`], [`Chdir`], [`DieWithParent`], [`Exec`] | setresuid, chdir, execve | init |
 //!
 //! Read next: `clone.rs`.
@@ -26,10 +26,12 @@ mod idmaps;
 mod mounts;
 mod names;
 mod program;
+mod search;
 
 pub use clone::{Clone, Join, SetNs, Unshare};
 pub use holder::HoldIdMap;
 pub use idmaps::{DenySetgroups, NewIdMap, Whose, WriteIdMap};
-pub use mounts::{BindRootOntoItself, MountProc, PivotRoot, Propagate, Propagation};
+pub use mounts::{BindRoot, MountProc, PivotRoot, Propagate, Propagation, pivot, pivot_calls};
 pub use names::{LoopbackUp, SetDomainname, SetHostname, TimeOffset, TimeOffsets};
 pub use program::{Chdir, DieWithParent, Exec, SetIds, Signals};
+pub use search::{diagnose, find};

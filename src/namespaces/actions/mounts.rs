@@ -16,6 +16,7 @@ use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::sys::{self, fs, mount};
 use serde::{Deserialize, Serialize};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -156,75 +157,100 @@ fn root_propagation(mountinfo: &str) -> Option<&'static str> {
 
 /// Bind-mounts the new root onto itself, for pivot_root(2) wants a mount point.
 #[derive(Debug)]
-pub struct BindRootOntoItself {
+pub struct BindRoot {
     /// The directory that becomes the root.
-    pub root: PathBuf,
+    pub path: PathBuf,
+    /// Cut off from the mounts above it; else it stays what the bind mount made it.
+    pub private: bool,
 }
 
-impl Action for BindRootOntoItself {
+impl Action for BindRoot {
     fn calls(&self) -> Vec<Planned> {
-        vec![Planned::new(
-            "mount",
-            format!("{0:?}, {0:?}, NULL, MS_BIND|MS_REC, NULL", self.root),
-        )]
+        let path = &self.path;
+        let bind = format!("{path:?}, {path:?}, NULL, MS_BIND|MS_REC, NULL");
+        let mut calls = vec![Planned::new("mount", bind)];
+        if self.private {
+            let args = format!("NULL, {path:?}, NULL, MS_PRIVATE, NULL");
+            calls.push(Planned::new("mount", args));
+        }
+        calls
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
+        let what = || format!("cannot make {} a mount point", self.path.display());
         // MS_REC: in a user namespace the mounts below are locked to it, and a bind mount without
         // them would be refused (mount_namespaces(7), "Restrictions on mount namespaces").
         let flags = libc::MS_BIND | libc::MS_REC;
-        mount::mount(Some(&self.root), &self.root, None, flags, None)
-            .with_context(|| format!("cannot make {} a mount point", self.root.display()))
-            .map_err(|e| e.topic("pivot_root"))
+        mount::mount(Some(&self.path), &self.path, None, flags, None)
+            .with_context(what)
+            .map_err(|e| match e.errno() {
+                Some(libc::ENOENT) => e.hint("the root must be a directory that exists"),
+                _ => e,
+            })
+            .map_err(|e| e.topic("pivot_root"))?;
+        match self.private {
+            true => mount::mount(None, &self.path, None, libc::MS_PRIVATE, None).with_context(what),
+            false => Ok(()),
+        }
     }
 }
 
 /// Makes `root` the root of the mount namespace and lets go of the old one.
-///
-/// `pivot_root(".", ".")` puts the old root on top of the new one, at the same place, so that no
-/// directory for it is needed in the new root: the trick of pivot_root(2)'s notes.
 #[derive(Debug)]
 pub struct PivotRoot {
-    /// The new root; it must be a mount point ([`BindRootOntoItself`], or an overlay).
+    /// The new root; it must be a mount point ([`BindRoot`], or an overlay).
     pub root: PathBuf,
+}
+
+/// The calls of [`pivot`] into a root that is called `name`.
+pub fn pivot_calls(name: &str) -> Vec<Planned> {
+    vec![
+        Planned::new("fchdir", name.to_string()),
+        Planned::new("pivot_root", "\".\", \".\""),
+        Planned::new("umount2", "\".\", MNT_DETACH"),
+        Planned::new("chdir", "\"/\""),
+    ]
+}
+
+/// Swaps the roots and lets go of the old one, which holds every mount of the host.
+///
+/// `pivot_root(".", ".")` puts the old root on top of the new one, at the same place, so that no
+/// directory for it is needed in the new root, and a read-only root works too: the trick of
+/// pivot_root(2)'s notes.
+pub fn pivot(root: impl AsFd) -> Result<()> {
+    fs::fchdir(root).context("cannot enter the new root")?;
+    // ANCHOR: pivot-root
+    let here = Path::new(".");
+    mount::pivot_root(here, here).map_err(|e| {
+        let hint = match e.errno {
+            sys::Errno::EINVAL => Some(
+                "the current root may be the initramfs, which cannot be pivoted away from, or \
+                 its mount may be shared: use a mount namespace with private propagation",
+            ),
+            sys::Errno::EBUSY => Some("the new root must be a mount point other than /"),
+            _ => None,
+        };
+        let error = Error::new("cannot make the new root /")
+            .caused_by(e)
+            .topic("pivot_root");
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    })?;
+    // The old root now covers the new one at "/". Lazily, for its own mounts are below it.
+    mount::umount2(here, libc::MNT_DETACH).context("cannot let go of the old root")?;
+    fs::chdir("/").context("cannot enter the new root")
+    // ANCHOR_END: pivot-root
 }
 
 impl Action for PivotRoot {
     fn calls(&self) -> Vec<Planned> {
-        vec![
-            Planned::new("fchdir", format!("{}", self.root.display())),
-            Planned::new("pivot_root", "\".\", \".\""),
-            Planned::new("umount2", "\".\", MNT_DETACH"),
-            Planned::new("chdir", "\"/\""),
-        ]
+        pivot_calls(&self.root.display().to_string())
     }
     fn apply(&self, _: &mut Scene) -> Result<()> {
-        let name = || self.root.display();
         let new = fs::open(&self.root, libc::O_PATH | libc::O_DIRECTORY, 0)
-            .with_context(|| format!("cannot open the new root {}", name()))?;
-        fs::fchdir(&new).with_context(|| format!("cannot enter the new root {}", name()))?;
-        // ANCHOR: pivot-root
-        let here = Path::new(".");
-        mount::pivot_root(here, here).map_err(|e| {
-            let hint = match e.errno {
-                sys::Errno::EINVAL => Some(
-                    "the current root may be the initramfs, which cannot be pivoted away from, or \
-                     its mount may be shared: use a mount namespace with private propagation",
-                ),
-                sys::Errno::EBUSY => Some("the new root must be a mount point other than /"),
-                _ => None,
-            };
-            let error = Error::new(format!("cannot make {} the root", name()))
-                .caused_by(e)
-                .topic("pivot_root");
-            match hint {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
-        })?;
-        // The old root now covers the new one at "/". Lazily, for its own mounts are below it.
-        mount::umount2(here, libc::MNT_DETACH).context("cannot let go of the old root")?;
-        fs::chdir("/").context("cannot enter the new root")
-        // ANCHOR_END: pivot-root
+            .with_context(|| format!("cannot open the new root {}", self.root.display()))?;
+        pivot(new)
     }
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         use std::os::unix::fs::MetadataExt;

@@ -3,15 +3,15 @@
 //! What it does: takes on the ids inside, changes directory, binds its life to the parent's where
 //! that is wanted, and executes the command.
 //! What it implements: setresuid(2), setgroups(2), chdir(2), `PR_SET_PDEATHSIG` of prctl(2),
-//! execve(2), and the search over PATH of exec(3).
-//! Interface: [`SetIds`], [`Chdir`], [`DieWithParent`], [`Exec`]. Read next: `../run.rs`.
+//! execve(2).
+//! Interface: [`SetIds`], [`Chdir`], [`DieWithParent`], [`Exec`]. Read next: `search.rs`.
 
-use crate::error::{Context, Error, Kind, Result};
+use super::search::{diagnose, find};
+use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::sys::{self, cred, fs, process};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Takes on a user and a group id, as numbered inside the user namespace.
 #[derive(Debug)]
@@ -149,12 +149,14 @@ pub enum Signals {
 /// Becomes the command.
 #[derive(Debug)]
 pub struct Exec {
-    /// The command and its arguments; never empty.
+    /// The command and its arguments.
     pub argv: Vec<OsString>,
     /// The environment, `NAME=value` each; its PATH is the one searched.
     pub env: Vec<OsString>,
     /// What becomes of the signals.
     pub signals: Signals,
+    /// Descriptors from here on are closed, whoever opened them; `None` leaves what the caller gave.
+    pub close_from: Option<u32>,
 }
 
 impl Action for Exec {
@@ -164,120 +166,22 @@ impl Action for Exec {
         vec![Planned::new("execve", format!("{program:?}, {argv:?}"))]
     }
 
-    /// Never returns when it succeeds. Errors: [`Kind::CommandNotFound`] (status 127),
-    /// [`Kind::CannotExecute`] (126).
+    /// Never returns when it succeeds. Errors: `CommandNotFound` (status 127), `CannotExecute`
+    /// (126).
     fn apply(&self, _: &mut Scene) -> Result<()> {
+        let path = find(self.argv.first().map_or(OsStr::new(""), |n| n), &self.env)?;
         match &self.signals {
             Signals::Reset => process::reset_signals(),
             Signals::Inherited(state) => state.restore(),
         }
-        let Some(name) = self.argv.first() else {
-            return Err(Error::kind(Kind::Usage, "there is no command to execute"));
-        };
-        let mut denied = None;
-        for candidate in candidates(name, self.path()) {
-            // Looked for before it is tried, so that the record has one execve and not one for
-            // each directory of PATH.
-            if !candidate.exists() && !name.as_bytes().contains(&b'/') {
-                continue;
-            }
-            let error = process::execve(&candidate, &self.argv, &self.env);
-            match error.errno {
-                sys::Errno::ENOENT | sys::Errno::ENOTDIR if !candidate.exists() => {}
-                sys::Errno::EACCES => denied = denied.or(Some((candidate, error))),
-                _ => return Err(cannot_execute(name, &candidate, error)),
-            }
+        if let Some(first) = self.close_from {
+            process::close_range_cloexec(first).context("cannot close our descriptors")?;
         }
-        Err(match denied {
-            Some((file, error)) => cannot_execute(name, &file, error),
-            None => not_found(name, self.path()),
-        })
+        let error = process::execve(&path, &self.argv, &self.env);
+        Err(diagnose(&path, error))
     }
 
     fn is_last_word(&self) -> bool {
         true
-    }
-}
-
-impl Exec {
-    fn path(&self) -> Option<&OsStr> {
-        self.env
-            .iter()
-            .find_map(|e| e.as_bytes().strip_prefix(b"PATH="))
-            .map(OsStr::from_bytes)
-    }
-}
-
-/// The files to try for a command: itself when it has a slash, else one in each directory of PATH
-/// (an empty one is the working directory; without PATH, exec(3)'s default).
-fn candidates(name: &OsStr, path: Option<&OsStr>) -> Vec<PathBuf> {
-    if name.as_bytes().contains(&b'/') {
-        return vec![PathBuf::from(name)];
-    }
-    if name.is_empty() {
-        return Vec::new();
-    }
-    path.unwrap_or(OsStr::new("/bin:/usr/bin"))
-        .as_bytes()
-        .split(|b| *b == b':')
-        .map(|dir| match dir {
-            b"" => Path::new(".").join(name),
-            dir => Path::new(OsStr::from_bytes(dir)).join(name),
-        })
-        .collect()
-}
-
-fn not_found(name: &OsStr, path: Option<&OsStr>) -> Error {
-    let name = name.to_string_lossy();
-    let error = Error::kind(Kind::CommandNotFound, format!("{name:?}: no such command"));
-    if name.contains('/') {
-        return error.hint("the path is looked up inside the container's root");
-    }
-    let path = path.map_or("/bin:/usr/bin".into(), |p| p.to_string_lossy());
-    error.hint(format!(
-        "it is in none of the directories of PATH inside: {path}"
-    ))
-}
-
-fn cannot_execute(name: &OsStr, file: &Path, e: sys::SysError) -> Error {
-    let hint = match e.errno {
-        sys::Errno::ENOENT => {
-            "the file is there, but not the interpreter that it names: the program after #!, or \
-             the ELF loader (a dynamic program in a root without its libraries)"
-        }
-        sys::Errno::ENOEXEC => {
-            "it is neither an ELF program for this machine nor a script that starts with #!"
-        }
-        sys::Errno::EACCES if file.is_dir() => "it is a directory",
-        sys::Errno::EACCES => {
-            "it is not executable for this user, or is on a file system mounted noexec"
-        }
-        _ => "see execve(2)",
-    };
-    Error::kind(
-        Kind::CannotExecute,
-        format!("cannot execute {:?}", name.to_string_lossy()),
-    )
-    .caused_by(e)
-    .hint(hint)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_search_is_that_of_exec() {
-        let find = |name: &str, path: Option<&str>| candidates(name.as_ref(), path.map(OsStr::new));
-        assert_eq!(find("./x", Some("/bin")), [Path::new("./x")]);
-        assert_eq!(
-            find("sh", Some("/a::/b")),
-            [Path::new("/a/sh"), Path::new("./sh"), Path::new("/b/sh")]
-        );
-        assert_eq!(
-            find("sh", None),
-            [Path::new("/bin/sh"), Path::new("/usr/bin/sh")]
-        );
-        assert!(find("", Some("/bin")).is_empty());
     }
 }

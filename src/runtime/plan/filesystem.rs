@@ -13,14 +13,14 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::host::LayoutKind;
 use crate::journal::Stage;
 use crate::layers::overlay::MountOverlay;
-use crate::namespaces::actions::{Propagate, Propagation};
+use crate::namespaces::actions::{BindRoot, Propagate, Propagation};
 use crate::runtime::Stdio;
 use crate::runtime::devices::{Link, MakeNode, Node};
 use crate::runtime::mount::Mount;
 use crate::runtime::options::MountOptions;
 use crate::runtime::program::MakeWorkingDirectory;
 use crate::runtime::rootfs::{
-    BindRoot, ChangeRoot, Mask, MoveRoot, OpenRoot, Pivot, ReadOnly, ReadOnlyMount, RootPropagation,
+    ChangeRoot, Mask, MoveRoot, OpenRoot, Pivot, ReadOnly, ReadOnlyMount, RootPropagation,
 };
 use crate::runtime::session::Sysctl;
 use crate::runtime::shared::{AttachRoot, CopyRoot};
