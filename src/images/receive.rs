@@ -4,12 +4,12 @@
 //! one pass, while other layers do the same beside it. What a layer takes from those below it, the
 //! attributes of directories that it only passes through, is given to it when all are there
 //! ([`Staging::settle`]). As with everything in a staging directory, nobody sees any of it before
-//! the commit.
+//! the commit. What came before a pull was killed, the next one goes on with.
 //!
 //! What it implements: image-spec "Layer", "DiffID". Interface: [`Staging::receive`],
-//! [`Staging::unpack_apart`], [`Staging::settle`]. Read next: `staging.rs`.
+//! [`Staging::unpack_apart`], [`Staging::settle`], [`super::Store::stage_again`]. Read next: `staging.rs`.
 
-use super::staging::{Staging, wrong};
+use super::staging::{Staging, is_in_use, wrong};
 use super::store::{Layer, descriptor, make_dirs};
 use super::unpack::{Extent, remove_tree, verify};
 use crate::error::{Context, Error, Kind, Result};
@@ -22,6 +22,9 @@ use sha2::Digest as _;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+
+/// Before the digest in the name of a blob's file, until all of it is there.
+const RECEIVING: &str = "receiving-";
 
 /// A layer that came.
 #[derive(Debug)]
@@ -48,11 +51,58 @@ impl<R: Read> Read for Tee<R> {
     }
 }
 
+impl super::Store {
+    /// Begins to bring something in, and takes over the blobs, whole or in part, of those that were
+    /// killed while they did: [`Staging::kept`].
+    pub fn stage_again(&self) -> Result<Staging<'_>> {
+        let lock = self.lock_only()?;
+        let staging = self.stage_locked(&lock)?;
+        let places = std::fs::read_dir(self.tmp()).into_iter().flatten();
+        for place in places.flatten().map(|entry| entry.path()) {
+            if is_in_use(&place) {
+                continue;
+            }
+            for directory in [place.join("blobs"), place.join("kept"), place] {
+                staging.keep(&directory)?;
+            }
+        }
+        self.clean(&lock);
+        Ok(staging)
+    }
+}
+
 impl Staging<'_> {
+    /// Takes over the blobs in a directory of somebody who was killed.
+    fn keep(&self, directory: &Path) -> Result<()> {
+        let kept = self.scratch("kept");
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let hex = name.strip_prefix(RECEIVING).unwrap_or(&name);
+            let is_blob = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+            if is_blob && entry.file_type().is_ok_and(|t| t.is_file()) {
+                make_dirs(&kept)?;
+                sys::fs::renameat2(CWD, entry.path(), CWD, kept.join(hex), 0)
+                    .context("cannot take over what another pull had received")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first bytes of a layer's blob that somebody who was killed had received, and how many
+    /// they are. They are given out once. Whether they are right shows the digest of the whole.
+    pub fn kept(&self, layer: &Layer) -> Option<(File, u64)> {
+        let path = self.scratch("kept").join(layer.digest.hex());
+        let file = File::open(&path).ok()?;
+        let _ = std::fs::remove_file(&path); // it goes with the directory otherwise
+        let size = file.metadata().ok()?.len();
+        (1..=layer.size).contains(&size).then_some((file, size))
+    }
+
     /// Takes a layer's blob in, and unpacks it unless that was done before. A layer of more than
     /// `limit` bytes is refused. Errors: it is not what its digest and diff id say.
     pub fn receive(&self, layer: &Layer, input: impl Read + Send, limit: u64) -> Result<Received> {
-        let part = self.scratch(&format!("receiving-{}", layer.digest.hex()));
+        let part = self.scratch(&format!("{RECEIVING}{}", layer.digest.hex()));
         let what = || format!("cannot write {}", part.display());
         if layer.digest.algorithm() != Algorithm::Sha256 {
             return Err(Error::kind(
@@ -102,6 +152,7 @@ impl Staging<'_> {
             verify(&decoded, layer)?;
         } else {
             let place = self.scratch(&format!("unpacking-{}", layer.chain_id.hex()));
+            remove_tree(&place)?; // of an attempt that failed
             make_dirs(&place.join("diff"))?;
             let (inherited, left_out, all) = apply::apply_apart(input, limit, &place.join("diff"))?;
             verify(&all, layer)?;

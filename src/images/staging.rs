@@ -5,8 +5,9 @@
 //! process. Each is checked against its digest, size and diff id while it streams. Only
 //! [`Staging::commit`] moves them into the store, under the store's lock, blobs before the index
 //! entry that names them. Whoever is killed before leaves a directory that nothing looks at; the
-//! next writer removes it, since the lock in it is free. Whoever is killed in the middle of the
-//! moves leaves whole, verified blobs that no image names, which `prune` removes.
+//! next writer removes it, since the lock in it is free (a pull first takes from it what it can
+//! use). Whoever is killed in the middle of the moves leaves whole, verified blobs that no image
+//! names, which `prune` removes.
 //!
 //! ```text
 //!   ROOT/tmp/stage-PID-N/lock          held as long as the process lives
@@ -18,7 +19,7 @@
 //! [`Staging`]. Read next: `load.rs`.
 
 use super::reference::Reference;
-use super::store::{Image, Layer, Store, descriptor, make_dirs};
+use super::store::{Image, Layer, Lock, Store, descriptor, make_dirs};
 use super::unpack::{Extent, remove_tree};
 use crate::error::{Context, Error, Result};
 use crate::layers::apply;
@@ -46,9 +47,12 @@ pub struct Staging<'a> {
 impl Store {
     /// Begins to bring something in.
     pub fn stage(&self) -> Result<Staging<'_>> {
-        // Under the store's lock: it cleans tmp/ when it is taken, and this directory is only
-        // protected once its own lock is held.
-        let guard = self.lock()?;
+        self.stage_locked(&self.lock()?)
+    }
+
+    /// The same by whoever has the store's lock: it cleans tmp/ when it is taken, and this
+    /// directory is only protected once its own lock is held.
+    pub(super) fn stage_locked(&self, _: &Lock) -> Result<Staging<'_>> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = self
             .tmp()
@@ -57,12 +61,24 @@ impl Store {
         make_dirs(&directory.join("layers"))?;
         let lock = File::create(directory.join("lock")).context("cannot make a lock")?;
         lock.lock().context("cannot lock what is being written")?;
-        drop(guard);
         Ok(Staging {
             store: self,
             directory,
             _lock: lock,
         })
+    }
+
+    /// Removes what others left in tmp/ when they were killed.
+    pub(super) fn clean(&self, _: &Lock) {
+        for entry in std::fs::read_dir(self.tmp())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if !is_in_use(&entry.path()) {
+                let _ = remove_tree(&entry.path()); // it is only in the way
+            }
+        }
     }
 }
 

@@ -147,20 +147,18 @@ impl Store {
     /// Takes the lock that every change needs, waiting for whoever has it. With the lock comes the
     /// duty of cleaning up: what others left in tmp/ when they were killed is removed.
     pub fn lock(&self) -> Result<Lock> {
+        let lock = self.lock_only()?;
+        self.clean(&lock);
+        Ok(lock)
+    }
+
+    /// The lock without that duty, which the caller does.
+    pub(super) fn lock_only(&self) -> Result<Lock> {
         let path = self.root.join("images.lock");
         let file = sys::fs::open(&path, libc::O_CREAT | libc::O_RDWR, 0o600)
             .map(File::from)
             .with_context(|| format!("cannot open the lock {}", path.display()))?;
         file.lock().context("cannot lock the image store")?;
-        for entry in std::fs::read_dir(self.tmp())
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            if !super::staging::is_in_use(&entry.path()) {
-                let _ = super::unpack::remove_tree(&entry.path()); // it is only in the way
-            }
-        }
         Ok(Lock(file))
     }
 

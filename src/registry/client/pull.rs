@@ -74,7 +74,7 @@ pub fn pull(
     watch: &dyn Watch,
 ) -> Result<Pulled> {
     let repository = &reference.repository;
-    let staging = store.stage()?;
+    let staging = store.stage_again()?;
     let top = client.manifest(repository, &name(reference))?;
     let (document, indexes) = descend(client, repository, top.clone(), options.platform.as_ref())?;
     let manifest = document.manifest()?;
@@ -259,28 +259,42 @@ fn transfer(
         let all = || more.iter().chain([first]).map(|i| &layers[*i]);
         if !store.has_blob(&layer.digest) {
             watch.layer(short, Event::Begins(layer.size));
-            let input: Box<dyn Read + Send> = match inline(descriptor)? {
-                Some(bytes) => {
+            let take = |input: Box<dyn Read + Send + '_>| {
+                staging
+                    .receive(layer, input, options.max_layer)
+                    .map_err(|e| bounded(e, options))
+                    .with_context(what)
+            };
+            let come = |from| {
+                let count = |n| watch.layer(short, Event::Bytes(n));
+                let blob = client.blob(repository, descriptor).starting_at(from);
+                blob.stopped_by(&stop).counted(count)
+            };
+            let r = match (inline(descriptor)?, staging.kept(layer)) {
+                (Some(bytes), _) => {
                     trace.skipped(
                         format!("layer {short}"),
                         "its content stands in the descriptor",
                     );
-                    Box::new(std::io::Cursor::new(bytes))
+                    take(Box::new(std::io::Cursor::new(bytes)))?
                 }
-                None => {
-                    let count = |n| watch.layer(short, Event::Bytes(n));
-                    Box::new(
-                        client
-                            .blob(repository, descriptor)
-                            .stopped_by(&stop)
-                            .counted(count),
-                    )
+                (None, Some((file, size))) => {
+                    trace.skipped(
+                        format!("{size} bytes of layer {short}"),
+                        "a pull that was killed had received them",
+                    );
+                    watch.layer(short, Event::Bytes(size));
+                    match take(Box::new(file.take(size).chain(come(size)))) {
+                        // A power cut can have spoiled them: from the start.
+                        Err(_) if !stop.is_set() => {
+                            watch.layer(short, Event::Begins(layer.size));
+                            take(Box::new(come(0)))?
+                        }
+                        other => other?,
+                    }
                 }
+                (None, None) => take(Box::new(come(0)))?,
             };
-            let r = staging
-                .receive(layer, input, options.max_layer)
-                .map_err(|e| bounded(e, options))
-                .with_context(what)?;
             keep(r, layer);
         } else if all().all(|l| staging.is_unpacked(l)) {
             trace.skipped(format!("layer {short}"), "the store has it, unpacked");
