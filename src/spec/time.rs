@@ -1,8 +1,8 @@
 //! Times as the documents write them, and docker: RFC 3339 with nanoseconds, "Up 3 minutes", "2 hours ago".
 //!
-//! What it implements: RFC 3339, and the proleptic Gregorian calendar by Howard Hinnant's
+//! What it implements: RFC 3339, RFC 9110's dates, and the proleptic Gregorian calendar by Howard Hinnant's
 //! public-domain day-count algorithms. Times are UTC.
-//! Interface: [`Time`], [`human`]. Read next: `digest.rs`.
+//! Interface: [`Time`], [`parse_http`], [`human`]. Read next: `digest.rs`.
 
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -48,6 +48,19 @@ impl Time {
         let ago = parse_duration(text).ok_or_else(bad)?;
         Ok(Time(Time::now().0.saturating_sub(ago)))
     }
+}
+
+/// A date of HTTP: `Wed, 21 Oct 2015 07:28:00 GMT` (RFC 9110, IMF-fixdate).
+pub fn parse_http(text: &str) -> Option<Time> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let words: Vec<&str> = text.split_once(", ")?.1.split(' ').collect();
+    let [day, month, year, clock, "GMT"] = words[..] else {
+        return None;
+    };
+    let month = MONTHS.iter().position(|m| *m == month)? + 1;
+    parse_rfc3339(&format!("{year}-{month:02}-{day}T{clock}Z"))
 }
 
 /// A duration as Go writes it (`1h30m`, `1.5s`, `250ms`) in nanoseconds.
@@ -224,6 +237,10 @@ mod tests {
             assert_eq!(parse_rfc3339(text).unwrap().to_string(), text);
         }
         assert_eq!(Time(0).to_string(), "0001-01-01T00:00:00Z");
+        let date = parse_http("Wed, 21 Oct 2015 07:28:00 GMT").unwrap();
+        assert_eq!(date.to_string(), "2015-10-21T07:28:00.000000000Z");
+        assert_eq!(parse_http("Wed, 21 Okt 2015 07:28:00 GMT"), None);
+        assert_eq!(parse_http("120"), None);
         let zone = parse_rfc3339("2026-01-01T01:00:00+01:00").unwrap();
         assert_eq!(zone.to_string(), "2026-01-01T00:00:00.000000000Z");
         assert_eq!(format!("{zone:#}"), "2026-01-01 00:00:00 +0000 UTC");

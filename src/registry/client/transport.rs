@@ -14,6 +14,7 @@ use super::exchange::{self, Entry, Exchange, Trace};
 use super::{resolve, tls};
 use crate::error::{Context, Error, Kind, Result};
 use crate::registry::protocol::{ErrorBody, ErrorCode};
+use crate::spec::time::{Time, parse_http};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -277,7 +278,7 @@ impl Transport {
                         && (r.status == 429
                             || (500..600).contains(&r.status) && r.status != 501) =>
                 {
-                    let asked = r.header("retry-after").and_then(retry_after);
+                    let asked = retry_after(r.header("retry-after"), r.header("date"));
                     drop(r);
                     self.pause(tried, asked);
                 }
@@ -444,9 +445,15 @@ impl From<Error> for Failure {
     }
 }
 
-/// What Retry-After says: seconds; a date is not worth its parser here.
-fn retry_after(text: &str) -> Option<Duration> {
-    text.trim().parse().ok().map(Duration::from_secs)
+/// How long Retry-After asks for: seconds, or a date, which is meant by the server's clock.
+fn retry_after(text: Option<&str>, now: Option<&str>) -> Option<Duration> {
+    let text = text?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = parse_http(text)?;
+    let now = now.and_then(parse_http).unwrap_or_else(Time::now);
+    Some(Duration::from_nanos(then.0.saturating_sub(now.0)))
 }
 
 /// Scheme, host and port: who a secret is for.
@@ -488,6 +495,16 @@ pub fn join(base: &str, to: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_to_wait_for_is_by_the_servers_clock() {
+        let then = Some("Wed, 21 Oct 2015 07:28:05 GMT");
+        let asked = retry_after(then, Some("Wed, 21 Oct 2015 07:28:00 GMT"));
+        assert_eq!(asked, Some(Duration::from_secs(5)));
+        assert_eq!(retry_after(then, None), Some(Duration::ZERO));
+        assert_eq!(retry_after(Some("7"), None), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(Some("soon"), None), None);
+    }
 
     #[test]
     fn locations_are_joined_and_origins_told_apart() {
