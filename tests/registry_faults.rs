@@ -101,6 +101,16 @@ fn what_is_asked_for_in_passing_is_waited_for() {
         began.elapsed() >= Duration::from_secs(1),
         "Retry-After was not obeyed"
     );
+    // A date is meant by the clock of the server that says it.
+    let (image, count) = (plain(), AtomicUsize::new(0));
+    let server = Server::new(move |request| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => Answer::status(503, &[("Retry-After", "Wed, 21 Oct 2015 07:28:02 GMT")])
+            .with("Date", "Wed, 21 Oct 2015 07:28:00 GMT"),
+        _ => honest(&image, request),
+    });
+    let began = Instant::now();
+    run_in(&root, ["pull", &server.name("x")]).success();
+    assert!(began.elapsed() >= Duration::from_secs(2), "too early");
     // Not for ever.
     let never = Server::new(|_| Answer::status(503, &[]));
     run_in(&root, ["pull", "--retries", "2", &never.name("x")])
@@ -373,6 +383,130 @@ fn a_copy_takes_all_platforms_and_what_points_at_them() {
     assert_eq!(list["manifests"].as_array().unwrap().len(), 1);
     // Nothing of it needed a store.
     assert!(!root.join("oci").exists());
+}
+
+#[test]
+fn referrers_on_several_pages_are_all_taken() {
+    let root = TempRoot::new("referrers-pages");
+    let _leaks = LeakCheck::new(&root);
+    let to = Memory::new();
+    let pages = std::sync::OnceLock::<(String, Vec<String>)>::new();
+    let pages = std::sync::Arc::new(pages);
+    let known = pages.clone();
+    let from = Memory::with(
+        |_| usize::MAX,
+        move |request| {
+            let (subject, entries) = known.get()?;
+            if !request.is("GET", &format!("/referrers/{subject}")) {
+                return None;
+            }
+            let at = request.path.split("page=").nth(1);
+            let at: usize = at.map_or(0, |n| n.parse().expect("a number"));
+            let page = web::index(&entries[at * 2..(at * 2 + 2).min(entries.len())]);
+            let answer = Answer::ok(INDEX, &page);
+            let next = format!("</v2/x/referrers/{subject}?page={}>; rel=\"next\"", at + 1);
+            Some(match at < 2 {
+                true => answer.with("Link", &next),
+                false => answer,
+            })
+        },
+    );
+    let image = plain();
+    let blobs = image.layers.iter().chain([&image.config]);
+    blobs.for_each(|b| from.put_blob(b));
+    from.put_blob(b"{}");
+    from.put_manifest("x", "1", MANIFEST, &image.manifest);
+    let about = descriptor(MANIFEST, &image.manifest, "");
+    let empty = descriptor("application/vnd.oci.empty.v1+json", b"{}", "");
+    let signatures: Vec<Vec<u8>> = (0..5)
+        .map(|i| {
+            format!(
+                r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","artifactType":"application/s{i}","config":{empty},"layers":[],"subject":{about}}}"#
+            )
+            .into_bytes()
+        })
+        .collect();
+    for signature in &signatures {
+        from.put_manifest("x", "unused", MANIFEST, signature);
+    }
+    let entries = signatures.iter().map(|s| descriptor(MANIFEST, s, ""));
+    let subject = Digest::sha256(&image.manifest).to_string();
+    pages.set((subject.clone(), entries.collect())).unwrap();
+    let (source, target) = (from.name("x:1"), to.name("y:2"));
+    run_in(&root, ["registry", "copy", "--referrers", &source, &target]).success();
+    for signature in &signatures {
+        let digest = Digest::sha256(signature).to_string();
+        assert_eq!(&to.manifest("y", &digest).expect(&digest), signature);
+    }
+    let asked = from.server.count("GET", &format!("/referrers/{subject}"));
+    assert_eq!(asked, 3);
+    // And the list that stands in for the account which the other registry does not keep.
+    let tag = subject.replace(':', "-");
+    let list: serde_json::Value = serde_json::from_slice(&to.manifest("y", &tag).unwrap()).unwrap();
+    assert_eq!(list["manifests"].as_array().unwrap().len(), 5);
+}
+
+/// The memory that a list of so many tags takes at its last page, in kB.
+fn memory_of_tags(root: &TempRoot, tags: usize, args: &[&str]) -> u64 {
+    const PAGE: usize = 1000;
+    let pid = std::sync::Arc::new(AtomicUsize::new(0));
+    let peak = std::sync::Arc::new(AtomicUsize::new(0));
+    let (its, seen) = (pid.clone(), peak.clone());
+    let server = Server::new(move |request| {
+        let last = request.path.split("last=").nth(1);
+        let from: usize = last.map_or(0, |l| l.parse::<usize>().expect("a number") + 1);
+        let to = (from + PAGE).min(tags);
+        if to == tags {
+            let path = format!("/proc/{}/status", its.load(Ordering::SeqCst));
+            let status = std::fs::read_to_string(path).expect("it runs");
+            let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+            let peak = peak.expect("a line").trim().trim_end_matches(" kB");
+            seen.store(peak.parse().expect("a number"), Ordering::SeqCst);
+        }
+        let names: Vec<String> = (from..to)
+            .map(|n| format!("v1.2.{n:07}-alpine-slim"))
+            .collect();
+        let body = json!({ "name": "x", "tags": names }).to_string();
+        let answer = Answer::ok("application/json", body.as_bytes());
+        match to < tags {
+            true => answer.with("Link", &format!("<?n=1000&last={}>; rel=next", to - 1)),
+            false => answer,
+        }
+    });
+    let name = server.name("x");
+    let words = [&["registry", "tags"], args, &[&name]].concat();
+    let run = common::Run::new(words).env("GLASSBOX_ROOT", root.path());
+    let out = root.join("tags");
+    let mut command = run.command();
+    command.stdin(std::process::Stdio::null());
+    command.stdout(std::fs::File::create(&out).expect("a file"));
+    let mut child = command.spawn().expect("it starts");
+    pid.store(child.id() as usize, Ordering::SeqCst);
+    assert!(child.wait().expect("its end").success());
+    let text = std::fs::read_to_string(out).expect("its output");
+    let count = match args.contains(&"--json") {
+        true => serde_json::from_str::<Vec<String>>(&text)
+            .expect("JSON")
+            .len(),
+        false => text.lines().count(),
+    };
+    assert_eq!(count, tags);
+    peak.load(Ordering::SeqCst) as u64
+}
+
+#[test]
+fn a_list_of_tags_of_any_length_takes_the_memory_of_a_page() {
+    let root = TempRoot::new("many-tags");
+    let _leaks = LeakCheck::new(&root);
+    for args in [&[][..], &["--json"], &["--format", "{{.Name}}"]] {
+        let few = memory_of_tags(&root, 2000, args);
+        let many = memory_of_tags(&root, 40_000, args);
+        // The names alone are more than a megabyte.
+        assert!(
+            many < few + 500,
+            "{args:?}: {few} kB for 2,000 tags and {many} kB for 40,000"
+        );
+    }
 }
 
 #[test]

@@ -114,6 +114,29 @@ pub fn print_json(value: &impl serde::Serialize) {
     }
 }
 
+/// A JSON array printed element by element, as [`print_json`] prints a whole one. One that is not
+/// finished has no end: whoever reads it sees that something is missing.
+#[derive(Debug, Default)]
+pub struct JsonArray {
+    begun: bool,
+}
+
+impl JsonArray {
+    /// Prints an element, on one line.
+    pub fn push(&mut self, value: &impl serde::Serialize) {
+        let before = if self.begun { "," } else { "[" };
+        self.begun = true;
+        match serde_json::to_string(value) {
+            Ok(text) => out_raw(format_args!("{before}\n  {text}")),
+            Err(e) => note(format_args!("error: cannot write JSON: {e}")),
+        }
+    }
+    /// Prints the end.
+    pub fn finish(self) {
+        out(if self.begun { "\n]" } else { "[]" });
+    }
+}
+
 /// The error form of the design, on stderr. Called once, by `main`.
 pub fn print_error(error: &Error) {
     note(format_error(error, colour_stderr()));

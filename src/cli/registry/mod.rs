@@ -237,15 +237,15 @@ fn remove(a: &RmArgs) -> Result<u8> {
 
 type Take<'a> = &'a mut dyn FnMut(Vec<String>);
 
-/// Each page is printed when it comes; JSON needs the whole.
+/// Each page is printed when it comes, and forgotten: a list may be longer than memory is large.
 fn list(
     args: &ListArgs,
     reference: impl Fn(&str) -> String,
     fetch: impl FnOnce(Take<'_>) -> Result<()>,
 ) -> Result<u8> {
-    let (mut all, mut failure) = (Vec::new(), None);
+    let (mut array, mut failure) = (ui::JsonArray::default(), None);
     fetch(&mut |names| match &args.format {
-        _ if args.json => all.extend(names),
+        _ if args.json => names.iter().for_each(|n| array.push(n)),
         None => names.iter().for_each(ui::out),
         Some(format) => {
             for name in &names {
@@ -258,7 +258,7 @@ fn list(
         }
     })?;
     if args.json {
-        ui::print_json(&all);
+        array.finish();
     }
     failure.map_or(Ok(0), Err)
 }

@@ -14,13 +14,20 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::registry::protocol::header;
 use crate::spec::digest::Digest;
 use crate::spec::image::{Descriptor, Index, media_type};
-use serde_json::Value;
+use serde::Deserialize;
 use std::sync::Mutex;
 
 /// A page of a list is not longer.
 const MAX_PAGE: u64 = 16 << 20;
 /// More pages than this are a circle.
 const MAX_PAGES: usize = 100_000;
+
+/// A page of a list, of tags or of repositories. `null` is an empty one.
+#[derive(Deserialize)]
+struct Page {
+    tags: Option<Vec<String>>,
+    repositories: Option<Vec<String>>,
+}
 
 impl Client {
     /// The tags of a repository, each page passed on when it comes.
@@ -30,7 +37,6 @@ impl Client {
             repository,
             &Scopes::repository(repository, "pull"),
             url,
-            "tags",
             take,
         )
     }
@@ -38,13 +44,7 @@ impl Client {
     /// The repositories of the registry, where it tells.
     pub fn catalog(&self, take: &mut dyn FnMut(Vec<String>)) -> Result<()> {
         let url = self.url("_catalog", "").trim_end_matches('/').to_string() + "?n=1000";
-        self.pages(
-            "",
-            &Scopes::default().and("registry:catalog:*"),
-            url,
-            "repositories",
-            take,
-        )
+        self.pages("", &Scopes::default().and("registry:catalog:*"), url, take)
     }
 
     fn pages(
@@ -52,7 +52,6 @@ impl Client {
         repository: &str,
         scopes: &Scopes,
         mut url: String,
-        key: &str,
         take: &mut dyn FnMut(Vec<String>),
     ) -> Result<()> {
         for _ in 0..MAX_PAGES {
@@ -66,19 +65,9 @@ impl Client {
                 .find_map(|l| next_page(l))
                 .map(|to| join(&url, &to));
             let body = response.bytes(MAX_PAGE)?;
-            let value: Value =
-                serde_json::from_slice(&body).context("cannot understand the list")?;
-            let list = value
-                .get(key)
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default();
-            take(
-                list.iter()
-                    .filter_map(Value::as_str)
-                    .map(String::from)
-                    .collect(),
-            );
+            let page: Page = serde_json::from_slice(&body).context("cannot understand the list")?;
+            drop(body);
+            take(page.tags.or(page.repositories).unwrap_or_default());
             match next.transpose()? {
                 Some(next) if next != url => url = next,
                 _ => return Ok(()),
