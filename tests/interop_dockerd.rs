@@ -2,87 +2,24 @@
 //!
 //! Host only: the virtual machine has no Docker.
 //!
-//! Read next: `tests/common/peers.rs`.
+//! Read next: `tests/common/dockerd.rs`, `tests/common/peers.rs`.
 
 mod common;
 
-use common::Output;
+use common::dockerd::Docker;
 use common::peers::{Peers, documented};
-use std::process::Child;
 
-struct Docker {
-    daemon: Child,
-    peers: Peers,
-}
-
-impl Docker {
-    fn new(name: &str) -> Docker {
-        let mut peers = Peers::new(name);
-        peers.set("DOCKER_HOST", "unix:///run/d.sock");
-        peers.set("DOCKER_CONFIG", &peers.path("client"));
-        let (data, group) = (peers.path("docker"), peers.group.clone());
-        let config = documented("\"runtimes\"", &peers.runtime());
-        let config = peers
-            .root
-            .write("daemon.json", config)
-            .display()
-            .to_string();
-        let words = [
-            "dockerd",
-            "--data-root",
-            &data,
-            "--exec-root",
-            "/run/docker",
-            "--pidfile",
-            "/run/d.pid",
-            "--host",
-            "unix:///run/d.sock",
-            "--bridge=none",
-            "--iptables=false",
-            "--ip6tables=false",
-            "--cgroup-parent",
-            &group,
-            "--config-file",
-            &config,
-            "--default-runtime=glassbox",
-        ];
-        let daemon = peers.spawn("log", &words);
-        let mut docker = Docker { daemon, peers };
-        common::cgroup::wait_for("dockerd's answer", || {
-            assert!(
-                docker.daemon.try_wait().expect("our child").is_none(),
-                "dockerd ended"
-            );
-            docker.run(&["info"]).code() == 0
-        });
-        docker
-            .run(&["load", "-q", "-i", &docker.peers.path("box.tar")])
-            .success();
-        docker
-    }
-    fn run(&self, args: &[&str]) -> Output {
-        self.peers.run([&["docker"], args].concat())
-    }
-    fn on_terminal(&self, args: &[&str]) -> Output {
-        self.peers.on_terminal(&[&["docker"], args].concat())
-    }
-    fn container(&self, args: &[&str]) -> Output {
-        self.run(&[&["run", "--network=none"], args].concat())
-    }
-    fn inspect(&self, name: &str, format: &str) -> String {
-        self.run(&["inspect", name, "--format", format])
-            .success()
-            .stdout
-            .trim()
-            .to_string()
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill(); // the holder's end takes what it leaves
-        let _ = self.daemon.wait();
-    }
+/// dockerd with our runtime as its default, by the README's configuration.
+fn docker(name: &str) -> Docker {
+    let peers = Peers::new(name);
+    let config = documented("\"runtimes\"", &peers.runtime());
+    let config = peers
+        .root
+        .write("daemon.json", config)
+        .display()
+        .to_string();
+    let more = ["--config-file", &config, "--default-runtime=glassbox"];
+    Docker::start(peers, &more)
 }
 
 #[test]
@@ -96,7 +33,7 @@ fn docker_runs_containers_on_it() {
         "busybox",
         "script"
     );
-    let docker = Docker::new("dockerd-run");
+    let docker = docker("dockerd-run");
     let image = docker.peers.image;
     docker
         .container(&["--rm", image, "echo", "hello"])
@@ -154,7 +91,7 @@ fn a_container_of_docker_lives_in_the_background() {
         "busybox",
         "script"
     );
-    let docker = Docker::new("dockerd-live");
+    let docker = docker("dockerd-live");
     let image = docker.peers.image;
     let health = [
         "--health-cmd=test -f /tmp/ok",
@@ -228,7 +165,7 @@ fn docker_update_changes_a_limit() {
     if common::run(["runtime", "update", "--help"]).code() != 0 {
         return common::skip("needs `glassbox runtime update`, which this build has not");
     }
-    let docker = Docker::new("dockerd-update");
+    let docker = docker("dockerd-update");
     let options = [
         "-d",
         "--name=web",

@@ -18,6 +18,7 @@ pub mod bundle;
 pub mod certificates;
 pub mod cgroup;
 pub mod docker_registry;
+pub mod dockerd;
 mod held;
 mod host;
 mod leak;
