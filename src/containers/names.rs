@@ -84,7 +84,8 @@ pub fn check(name: &str) -> Result<()> {
     Err(Error::kind(
         Kind::Usage,
         format!("invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
-    ))
+    )
+    .hint("two characters at least, 128 at most"))
 }
 
 #[cfg(test)]

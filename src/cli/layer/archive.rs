@@ -139,7 +139,8 @@ pub fn apply(args: ApplyArgs) -> Result<u8> {
     let (input, length): (Box<dyn Read + Send>, Option<u64>) = match args.layer == Path::new("-") {
         true => (Box::new(std::io::stdin()), None),
         false => {
-            let file = File::open(&args.layer).with_context(what)?;
+            let opened = File::open(&args.layer);
+            let file = opened.with_context(|| format!("cannot open the layer {}", args.layer.display()))?;
             let length = file.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
             (Box::new(file), length)
         }

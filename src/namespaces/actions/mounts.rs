@@ -183,7 +183,7 @@ impl Action for BindRoot {
         mount::mount(Some(&self.path), &self.path, None, flags, None)
             .with_context(what)
             .map_err(|e| match e.errno() {
-                Some(libc::ENOENT) => e.hint("the root must be a directory that exists"),
+                Some(libc::ENOENT) => e.hint("the root (--root, or root.path of config.json) must be a directory that exists"),
                 _ => e,
             })
             .map_err(|e| e.topic("pivot_root"))?;
