@@ -3,7 +3,7 @@
 //! Read next: [`crate::containers::client`].
 
 use crate::containers::attach::{Message, Wants};
-use crate::containers::{Container, client, lifecycle, reconcile, store::Store};
+use crate::containers::{Container, client, events, lifecycle, reconcile, store::Store};
 use crate::error::{Context, Result};
 use crate::sys;
 use std::path::PathBuf;
@@ -48,7 +48,8 @@ pub fn to(container: &Container, input: bool, proxy: bool, keys: Vec<u8>) -> Res
         .with_context(|| format!("the monitor of container {} does not answer", container.name()))?;
     let wants = Wants { output: true, input };
     sys::socket::send(&socket, &Message::Attach(wants).encode()).context("the monitor is gone")?;
+    events::of(container, "attach", &[]);
     let tty = container.record.config.tty;
     let proxy = Some(status.pid).filter(|_| proxy && !(tty && input));
-    super::run::follow(container, socket, &client::Options { tty, input, proxy, keys })
+    super::run::follow(container, socket, &client::Options { tty, input, outputs: (true, true), proxy, keys })
 }

@@ -5,6 +5,9 @@
 //! [`crate::containers::flags`], so an error has the form of all others.
 //! Interface: [`ContainerFlags`]. Read next: `run.rs`.
 
+use super::foreign_flags::ForeignFlags;
+use super::health_flags::HealthFlags;
+use super::limit_flags::{DiskFlags, LimitFlags};
 use super::pull::{self, When};
 use crate::containers::create::Wish;
 use crate::containers::flags;
@@ -25,6 +28,9 @@ pub struct ContainerFlags {
     /// Name of the container (a generated one otherwise)
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Attach these alone: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM")]
+    pub attach: Vec<String>,
     /// Keep stdin open
     #[arg(short, long)]
     pub interactive: bool,
@@ -66,6 +72,8 @@ pub struct ContainerFlags {
         allow_hyphen_values = true
     )]
     pub stop_timeout: Option<i64>,
+    #[command(flatten)]
+    health: HealthFlags,
     /// When to start it again: no, on-failure[:N], always, unless-stopped
     #[arg(long, value_name = "POLICY", help_heading = "Program")]
     pub restart: Option<String>,
@@ -98,51 +106,11 @@ pub struct ContainerFlags {
     /// Take IMAGE for a directory that holds a root file system
     #[arg(long, help_heading = "Files")]
     pub rootfs: bool,
-    /// Memory limit
-    #[arg(short, long, value_name = "SIZE", help_heading = "Limits")]
-    pub memory: Option<String>,
-    /// Limit of memory and swap together (-1: no limit of swap)
-    #[arg(
-        long,
-        value_name = "SIZE",
-        help_heading = "Limits",
-        allow_hyphen_values = true
-    )]
-    pub memory_swap: Option<String>,
-    /// Memory that is left to it when the host runs short
-    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
-    pub memory_reservation: Option<String>,
-    /// Number of CPUs, as 1.5
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    pub cpus: Option<String>,
-    /// Weight against other containers (1024 is usual)
-    #[arg(short, long, value_name = "N", help_heading = "Limits")]
-    pub cpu_shares: Option<u64>,
-    /// Length of a CPU period in microseconds
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    pub cpu_period: Option<u64>,
-    /// CPU time in a period in microseconds
-    #[arg(
-        long,
-        value_name = "N",
-        help_heading = "Limits",
-        allow_hyphen_values = true
-    )]
-    pub cpu_quota: Option<i64>,
-    /// CPUs that it may use, as 0-2,5
-    #[arg(long, value_name = "LIST", help_heading = "Limits")]
-    pub cpuset_cpus: Option<String>,
-    /// Memory nodes that it may use
-    #[arg(long, value_name = "LIST", help_heading = "Limits")]
-    pub cpuset_mems: Option<String>,
-    /// Number of processes and threads (-1: no limit)
-    #[arg(
-        long,
-        value_name = "N",
-        help_heading = "Limits",
-        allow_hyphen_values = true
-    )]
-    pub pids_limit: Option<i64>,
+    /// What `update` can change later.
+    #[command(flatten)]
+    pub limits: LimitFlags,
+    #[command(flatten)]
+    disks: DiskFlags,
     /// Resource limit of each process, as nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Limits")]
     pub ulimit: Vec<String>,
@@ -234,6 +202,8 @@ pub struct ContainerFlags {
     /// Say nothing while the image is pulled
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    foreign: ForeignFlags,
     /// Insist on a platform, as linux/amd64
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
@@ -246,6 +216,17 @@ pub struct ContainerFlags {
     /// The image, then a command in place of the image's own
     #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
     pub image: Vec<String>,
+}
+
+/// The streams of a container that somebody attaches to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streams {
+    /// Standard input.
+    pub stdin: bool,
+    /// Standard output.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
 }
 
 fn usage(text: String) -> Error {
@@ -338,6 +319,7 @@ impl ContainerFlags {
         for bind in &self.volume {
             flags::bind(bind)?;
         }
+        self.foreign.check()?;
         for other in &self.volumes_from {
             flags::volumes_from(other)?;
         }
@@ -384,19 +366,6 @@ impl ContainerFlags {
             oom_score_adj: self.oom_score_adj.unwrap_or(0),
             init: self.init,
             annotations: pairs(self.annotation.clone())?,
-            memory: size(&self.memory)?,
-            memory_swap: match self.memory_swap.as_deref() {
-                Some("-1") => -1,
-                _ => size(&self.memory_swap)?,
-            },
-            memory_reservation: size(&self.memory_reservation)?,
-            nano_cpus: self.cpus.as_deref().map_or(Ok(0), flags::nano_cpus)?,
-            cpu_shares: self.cpu_shares.unwrap_or(0),
-            cpu_period: self.cpu_period.unwrap_or(0),
-            cpu_quota: self.cpu_quota.unwrap_or(0),
-            cpuset_cpus: text(&self.cpuset_cpus),
-            cpuset_mems: text(&self.cpuset_mems),
-            pids_limit: self.pids_limit.unwrap_or(0),
             ulimits: all(&self.ulimit, flags::ulimit)?,
             devices: all(&self.device, flags::device)?,
             device_cgroup_rules: self.device_cgroup_rule.clone(),
@@ -408,16 +377,20 @@ impl ContainerFlags {
                 .unwrap_or_default(),
             ..HostConfig::default()
         };
+        let mut host_config = host_config;
+        self.limits.apply(&mut host_config)?;
+        self.disks.apply(&mut host_config)?;
+        let attached = self.streams(detached)?;
         let config = Config {
             hostname: text(&self.hostname),
             domainname: text(&self.domainname),
             user: text(&self.user),
-            attach_stdin: self.interactive && !detached,
-            attach_stdout: !detached,
-            attach_stderr: !detached,
+            attach_stdin: attached.stdin,
+            attach_stdout: attached.stdout,
+            attach_stderr: attached.stderr,
             tty: self.tty,
             open_stdin: self.interactive,
-            stdin_once: self.interactive && !detached,
+            stdin_once: self.interactive && attached.stdin,
             env: self.environment()?,
             cmd: self.image[1..].to_vec(),
             image: self.image[0].clone(),
@@ -426,6 +399,7 @@ impl ContainerFlags {
             labels: self.labels()?,
             stop_signal: text(&self.stop_signal),
             stop_timeout: self.stop_timeout,
+            healthcheck: self.health.check()?,
             ..Config::default()
         };
         Ok(Wish {
@@ -437,6 +411,36 @@ impl ContainerFlags {
             }),
             host_config,
             rootfs: self.rootfs.then(|| PathBuf::from(&self.image[0])),
+        })
+    }
+
+    /// Which streams are attached. Errors: `-a` names another, or nobody will be there.
+    pub fn streams(&self, detached: bool) -> Result<Streams> {
+        if detached && !self.attach.is_empty() {
+            return Err(usage(
+                "conflicting options: cannot specify both --attach and --detach".into(),
+            ));
+        }
+        let has = |name: &str| self.attach.iter().any(|a| a.eq_ignore_ascii_case(name));
+        if let Some(other) = self
+            .attach
+            .iter()
+            .find(|a| !["stdin", "stdout", "stderr"].contains(&a.to_ascii_lowercase().as_str()))
+        {
+            return Err(usage(format!("invalid value for --attach: {other}"))
+                .hint("valid streams are stdin, stdout and stderr"));
+        }
+        Ok(match self.attach.is_empty() {
+            true => Streams {
+                stdin: self.interactive && !detached,
+                stdout: !detached,
+                stderr: !detached,
+            },
+            false => Streams {
+                stdin: has("stdin"),
+                stdout: has("stdout"),
+                stderr: has("stderr"),
+            },
         })
     }
 

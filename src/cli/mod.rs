@@ -6,6 +6,7 @@
 //! Interface: [`run`]. Read next: any file beside this one; they have one shape: an `Args` struct
 //! whose docs are the help, and `fn run(Args) -> Result<u8>`, where the number is the exit status.
 
+use crate::containers::health;
 use crate::error::{Error, Kind, Result};
 use crate::runtime::own_binary;
 use clap::error::{ContextKind, ContextValue};
@@ -14,6 +15,9 @@ use std::ffi::OsString;
 
 pub mod container_flags;
 mod explain_flag;
+mod foreign_flags;
+mod health_flags;
+mod limit_flags;
 mod switches;
 mod targets;
 
@@ -57,6 +61,9 @@ commands! {
         commit "commit",
         wait "wait",
         top "top",
+        stats "stats",
+        events "events",
+        update "update",
         rename "rename",
         pause "pause",
         unpause "unpause",
@@ -124,6 +131,10 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
         args.insert(1, "runtime".into());
     }
     let first = args.get(1).and_then(|a| a.to_str()).unwrap_or("");
+    if first == health::COMMAND {
+        own_binary::protect()?;
+        return health::watch(&args[2..]);
+    }
     if let Some(entry) = COMMANDS.iter().find(|c| c.name == first) {
         let command = (entry.build)()
             .bin_name(format!("glassbox {}", entry.name))

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 /// What `--filter` knows.
 const KEYS: &[&str] = &[
     "id", "name", "label", "status", "exited", "ancestor", "before", "since", "network", "volume",
+    "health",
 ];
 
 /// List containers
@@ -27,7 +28,7 @@ pub struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// Only those for which it holds: id, name, label, status, exited, ancestor, before, since,
-    /// network, volume
+    /// network, volume, health
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// `json`, `table TEMPLATE` or a template of {{.ID}} {{.Image}} {{.Command}} {{.CreatedAt}}
@@ -227,6 +228,7 @@ fn fits(container: &Container, status: &Status, filters: &[(&str, &str)]) -> Res
             record.config.image == v
                 || (v.len() >= 6 && record.image_id.trim_start_matches("sha256:").starts_with(v))
         })
+        && any("health", &|v| status.health.as_ref().map_or("none", |h| &h.status) == v)
         && any("network", &|v| record.host_config.network_mode == v)
         && any("volume", &|v| sources().any(|s| s == v))
         && filters.iter().filter(|(k, _)| *k == "label").all(|(_, v)| label(v)))

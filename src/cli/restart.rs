@@ -3,7 +3,7 @@
 //! Read next: `targets.rs` (the flags), [`crate::containers::lifecycle`].
 
 use super::targets::StopFlags;
-use crate::containers::attach::Wants;
+use crate::containers::{attach::Wants, events};
 use crate::error::Result;
 
 /// Stop one or more containers and start them again
@@ -18,6 +18,8 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: Args) -> Result<u8> {
     args.flags.stop(|store, container| {
-        super::start::begin(store, container, Wants::default(), Default::default()).map(drop)
+        super::start::begin(store, container, Wants::default(), Default::default())?;
+        events::of(container, "restart", &[]);
+        Ok(())
     })
 }

@@ -58,6 +58,7 @@ pub fn run(args: Args) -> Result<u8> {
         return Err(Error::kind(Kind::Usage, "the input device is not a TTY")
             .hint("leave -t out when stdin is a pipe"));
     }
+    let streams = flags.streams(args.detach)?;
     flags.check_cidfile()?;
     let store = Store::open(flags.root.as_deref())?;
     let wish = flags.wish(args.detach)?;
@@ -75,7 +76,7 @@ pub fn run(args: Args) -> Result<u8> {
     let mut watch = args.explain.watch();
     let made = create::create(&store, &container, &mut *watch, &options)?;
     // From here on a failure must take the container away again: this command made it.
-    let wants = Wants { output: !args.detach, input: flags.interactive && !args.detach };
+    let wants = Wants { output: !args.detach, input: flags.interactive && streams.stdin };
     let started = flags
         .write_cidfile(container.id())
         .and_then(|()| container.lock())
@@ -95,7 +96,8 @@ pub fn run(args: Args) -> Result<u8> {
     }
     let attach = client::Options {
         tty: flags.tty,
-        input: flags.interactive,
+        input: flags.interactive && streams.stdin,
+        outputs: (streams.stdout, streams.stderr),
         proxy: args.sig_proxy.then_some(started.pid).filter(|_| !(flags.tty && flags.interactive)),
         keys,
     };

@@ -62,7 +62,7 @@ fn attach(args: &Args, store: &Store) -> Result<u8> {
     match begin(store, &container, wants, args.explain)? {
         Some(started) => {
             let proxy = Some(started.pid).filter(|_| !(config.tty && input));
-            let options = client::Options { tty: config.tty, input, proxy, keys };
+            let options = client::Options { tty: config.tty, input, outputs: (true, true), proxy, keys };
             super::run::follow(&container, started.socket, &options)
         }
         None => super::attach::to(&container, input, true, keys),

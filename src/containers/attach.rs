@@ -11,6 +11,7 @@
 //!   'R' size: rows, columns (u16 BE)     '2' bytes of stderr
 //!   'U' a user stops it: no restart      'X' ended: status as text
 //!   'P' 'C' paused, continued            '!' could not pass output on: text
+//!   'H' how a health check went: JSON
 //! ```
 //!
 //! A client that leaves closes the socket. One that reads slowly slows the container down (as a
@@ -50,6 +51,8 @@ pub enum Message {
     UserStop,
     /// The cgroup was frozen (true) or thawed.
     Paused(bool),
+    /// How a health check went, as JSON of a [`super::health::Probe`].
+    Health(String),
     /// The program runs, as this process.
     Started(i32),
     /// It could not be started.
@@ -123,6 +126,7 @@ impl Message {
             Message::UserStop => vec![b'U'],
             Message::Paused(true) => vec![b'P'],
             Message::Paused(false) => vec![b'C'],
+            Message::Health(text) => with(b'H', text.as_bytes()),
             Message::Started(pid) => with(b'S', pid.to_string().as_bytes()),
             Message::Failed(failure) => {
                 with(b'E', &serde_json::to_vec(failure).unwrap_or_default())
@@ -152,6 +156,7 @@ impl Message {
             b'U' => Message::UserStop,
             b'P' => Message::Paused(true),
             b'C' => Message::Paused(false),
+            b'H' => Message::Health(String::from_utf8_lossy(rest).into_owned()),
             b'S' => Message::Started(number()?),
             b'E' => Message::Failed(Box::new(serde_json::from_slice(rest).ok()?)),
             b'1' => Message::Stdout(rest.to_vec()),
@@ -216,6 +221,7 @@ mod tests {
             Message::UserStop,
             Message::Paused(true),
             Message::Paused(false),
+            Message::Health("{}".into()),
             Message::Started(12),
             Message::Failed(Box::new(Failure::of(&error))),
             Message::Stdout(vec![]),

@@ -38,6 +38,8 @@ pub struct Options {
     pub tty: bool,
     /// Pass this process's stdin on.
     pub input: bool,
+    /// Print what it writes to stdout, and to stderr.
+    pub outputs: (bool, bool),
     /// Pass signals on to this process (the container's first).
     pub proxy: Option<i32>,
     /// The keys that detach.
@@ -195,7 +197,7 @@ pub fn attach(socket: &OwnedFd, options: &Options) -> Result<Attached> {
             wire.flush();
         }
         if (ready[0].readable || ready[0].hangup)
-            && let Some(end) = take_output(socket)?
+            && let Some(end) = take_output(socket, options.outputs)?
         {
             return Ok(end);
         }
@@ -271,7 +273,7 @@ impl Wire<'_> {
 }
 
 /// Prints what has arrived. `Some` when that was the end.
-fn take_output(socket: &OwnedFd) -> Result<Option<Attached>> {
+fn take_output(socket: &OwnedFd, outputs: (bool, bool)) -> Result<Option<Attached>> {
     loop {
         let bytes = match sys::socket::recv(socket) {
             Ok(Some(bytes)) => bytes,
@@ -280,6 +282,8 @@ fn take_output(socket: &OwnedFd) -> Result<Option<Attached>> {
             Err(e) => return Err(e).context("cannot hear the monitor"),
         };
         let (data, to) = match Message::decode(&bytes) {
+            Some(Message::Stdout(_)) if !outputs.0 => continue,
+            Some(Message::Stderr(_)) if !outputs.1 => continue,
             Some(Message::Stdout(data)) => (data, std::io::stdout().as_fd().try_clone_to_owned()),
             Some(Message::Stderr(data)) => (data, std::io::stderr().as_fd().try_clone_to_owned()),
             Some(Message::Ended(code)) => return Ok(Some(Attached::Ended(code))),

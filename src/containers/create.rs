@@ -7,6 +7,7 @@
 
 use super::actions::{self, MakeDirectory, WriteFile};
 use super::config;
+use super::events;
 use super::image::Image;
 use super::model::{Config, HostConfig, MountPoint};
 use super::names;
@@ -167,5 +168,10 @@ pub fn create(
     let new: Vec<String> = new.map(|p| p.name.clone()).collect();
     journal::execute(&plan, &mut Scene::new(), watch, options)
         .with_context(|| format!("cannot create container {}", container.name()))?;
+    for name in &new {
+        let attributes = [("driver", "local".to_string())];
+        events::emit(&store.paths().root, "volume", "create", name, &attributes);
+    }
+    events::of(container, "create", &[]);
     Ok(new)
 }

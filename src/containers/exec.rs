@@ -9,8 +9,8 @@ use super::client::{self, KeyWatch, Terminal};
 use super::config::users;
 use super::flags::set_env;
 use super::image;
-use super::lifecycle;
 use super::store::{Container, Store};
+use super::{events, lifecycle, names};
 use super::{prepare, reconcile};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
@@ -79,15 +79,28 @@ pub fn exec(
         stdio,
         preserve_fds: 0,
     };
+    let command = wish.args.join(" ");
+    let exec_id = names::new_id()?;
+    let with_id = |action: &str, more: &[(&str, String)]| {
+        let mut attributes = vec![("execID", exec_id.clone())];
+        attributes.extend_from_slice(more);
+        events::of(container, action, &attributes);
+    };
+    with_id(&format!("exec_create: {command}"), &[]);
     let launched = runtime::exec(request, &mut (), options)?;
+    with_id(&format!("exec_start: {command}"), &[]);
     if wish.detach {
         return Ok(Finished::Detached);
     }
-    relay(launched, ours, wish)
+    let finished = relay(launched, ours, wish)?;
+    if let Finished::Ended(code) = finished {
+        with_id("exec_die", &[("exitCode", code.to_string())]);
+    }
+    Ok(finished)
 }
 
 /// The process of the exec: the container's, changed by the wish.
-fn process(
+pub(super) fn process(
     store: &Store,
     container: &Container,
     spec: &oci::Spec,

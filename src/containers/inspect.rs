@@ -54,7 +54,7 @@ pub fn docker_keys(container: &Container) -> Result<Value> {
     let time = |t: &super::time::Time| serde_json::to_value(t).unwrap_or_default();
     let running = matches!(status.phase, Phase::Running | Phase::Paused);
     let file = |name: &str| container.dir.join(name).display().to_string();
-    Ok(json!({
+    let mut shown = json!({
         "Id": record.id,
         "Created": time(&record.created),
         "Path": path,
@@ -105,7 +105,11 @@ pub fn docker_keys(container: &Container) -> Result<Value> {
             "Ports": {},
             "Networks": {},
         },
-    }))
+    });
+    if let Some(health) = &status.health {
+        shown["State"]["Health"] = serde_json::to_value(health).unwrap_or_default();
+    }
+    Ok(shown)
 }
 
 /// The user's mounts as docker shows them; volumes lie below `root`.

@@ -8,7 +8,7 @@ use super::attach::{self, Message};
 use super::client::{self, Attached};
 use super::state::{self, Phase, Status};
 use super::store::{Container, Store};
-use super::{flags, names, reconcile, remove};
+use super::{events, flags, names, reconcile, remove};
 use crate::cgroups::{CgroupPath, Group, lifecycle as group};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
@@ -58,6 +58,7 @@ pub fn kill(container: &Container, signal: i32) -> Result<()> {
         return container.must_run(&status).with_context(what);
     }
     let pidfd = init(container, &status)?;
+    events::of(container, "kill", &[("signal", signal.to_string())]);
     if signal == libc::SIGKILL || signal == libc::SIGTERM {
         tell(container, &Message::UserStop)?;
     }
@@ -71,9 +72,17 @@ pub fn kill(container: &Container, signal: i32) -> Result<()> {
 /// Ends it: its stop signal, `timeout` seconds (its own, or ten, when absent; −1 for ever), then
 /// SIGKILL. Nothing to do when it does not run.
 pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
+    if end(container, timeout, signal)? {
+        events::of(container, "stop", &[]);
+    }
+    Ok(())
+}
+
+/// [`stop`] itself. False when there was nothing to do.
+fn end(container: &Container, timeout: Option<i64>, signal: Option<i32>) -> Result<bool> {
     let status = reconcile::settled(container)?;
     if !status.phase.is_live() {
-        return Ok(());
+        return Ok(false);
     }
     let config = &container.record.config;
     let signal = match (signal, config.stop_signal.as_str()) {
@@ -83,17 +92,21 @@ pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) ->
     };
     let timeout = timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
     let Some(mut socket) = reach(container)? else {
-        return Ok(());
+        return Ok(false);
     };
     let _ = sys::socket::send(&socket, &Message::UserStop.encode()); // seen as its end, below
     if status.phase == Phase::Restarting {
-        return ended(container, &mut socket, -1).map(drop);
+        return ended(container, &mut socket, -1);
     }
     let pidfd = match init(container, &status) {
         Ok(pidfd) => pidfd,
-        Err(_) => return ended(container, &mut socket, -1).map(drop),
+        Err(_) => return ended(container, &mut socket, -1),
     };
     let what = || format!("cannot stop container {}", container.name());
+    let tell_signal = |signal: i32| {
+        events::of(container, "kill", &[("signal", signal.to_string())]);
+    };
+    tell_signal(signal);
     match sys::process::pidfd_send_signal(&pidfd, signal) {
         Err(e) if e.errno != sys::Errno::ESRCH => return Err(e).with_context(what),
         _ => {}
@@ -107,13 +120,14 @@ pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) ->
         timeout.saturating_mul(1000).min(i64::from(i32::MAX)) as i32
     };
     if ended(container, &mut socket, ms)? {
-        return Ok(());
+        return Ok(true);
     }
+    tell_signal(libc::SIGKILL);
     match sys::process::pidfd_send_signal(&pidfd, libc::SIGKILL) {
         Err(e) if e.errno != sys::Errno::ESRCH => return Err(e).with_context(what),
         _ => {}
     }
-    ended(container, &mut socket, -1).map(drop)
+    ended(container, &mut socket, -1)
 }
 
 /// The wire to its monitor, or to the one that takes over from it. `None` when it has ended.
@@ -227,10 +241,13 @@ pub fn rename(store: &Store, container: &Container, name: &str) -> Result<()> {
             ),
         ));
     }
-    let mut record = container.record.clone();
-    record.name = name.to_string();
-    let text = state::to_json(&record)?;
-    state::write_atomically(&container.dir.join("container.json"), &text, 0o600, true)
+    let mut renamed = container.clone();
+    renamed.record.name = name.to_string();
+    let text = state::to_json(&renamed.record)?;
+    state::write_atomically(&container.dir.join("container.json"), &text, 0o600, true)?;
+    let old = format!("/{}", container.name());
+    events::of(&renamed, "rename", &[("oldName", old)]);
+    Ok(())
 }
 
 /// The cgroup of a container that runs.
@@ -261,7 +278,9 @@ pub fn pause(container: &Container) -> Result<()> {
     }
     container.must_run(&status)?;
     group::freeze(&cgroup(container)?)?;
-    settle(container, true)
+    settle(container, true)?;
+    events::of(container, "pause", &[]);
+    Ok(())
 }
 
 /// Lets them go on.
@@ -274,7 +293,9 @@ pub fn unpause(container: &Container) -> Result<()> {
         ));
     }
     thaw(container)?;
-    settle(container, false)
+    settle(container, false)?;
+    events::of(container, "unpause", &[]);
+    Ok(())
 }
 
 fn thaw(container: &Container) -> Result<()> {

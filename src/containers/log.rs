@@ -374,9 +374,24 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Reads a log from its beginning, and then what is appended.
+/// Reads a container's log from its beginning, and then what is appended.
 #[derive(Debug)]
-pub struct Reader {
+pub struct Reader(Lines);
+
+impl Reader {
+    /// A reader at the beginning of the oldest file.
+    pub fn open(path: &Path) -> Reader {
+        Reader(Lines::open(path))
+    }
+    /// The next entry; `None` at the (present) end. Call it again later to follow the log.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        self.0.next_json()
+    }
+}
+
+/// Reads files of JSON lines that replace each other as a log's do, and then what is appended.
+#[derive(Debug)]
+pub struct Lines {
     path: PathBuf,
     waiting: VecDeque<PathBuf>,
     current: Option<BufReader<File>>,
@@ -384,10 +399,10 @@ pub struct Reader {
     partial: Vec<u8>,
 }
 
-impl Reader {
+impl Lines {
     /// A reader at the beginning of the oldest file.
-    pub fn open(path: &Path) -> Reader {
-        Reader {
+    pub fn open(path: &Path) -> Lines {
+        Lines {
             path: path.to_path_buf(),
             waiting: files(path).into(),
             current: None,
@@ -396,8 +411,8 @@ impl Reader {
         }
     }
 
-    /// The next entry; `None` at the (present) end. Call it again later to follow the log.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+    /// The next line that can be read; `None` at the (present) end. Call it again later to go on.
+    pub fn next_json<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>> {
         loop {
             let Some(reader) = &mut self.current else {
                 if !self.open_next()? {

@@ -9,15 +9,18 @@
 //! Interface: [`Store`] finds containers, [`model`] says what one was created with. Read in this
 //! order: `paths.rs`, `model.rs`, `flags.rs`, `state.rs`, `store.rs`, `attach.rs`, `log.rs`.
 
+pub mod abilities;
 pub mod actions;
 pub mod attach;
 pub mod client;
 pub mod config;
 pub mod create;
 pub mod ending;
+pub mod events;
 pub mod exec;
 pub mod files;
 pub mod flags;
+pub mod health;
 pub mod image;
 pub mod inspect;
 pub mod lifecycle;
@@ -33,7 +36,9 @@ pub mod remove;
 mod spool;
 pub mod start;
 pub mod state;
+pub mod stats;
 pub mod store;
+pub mod update;
 pub mod volumes;
 
 pub use crate::spec::time;

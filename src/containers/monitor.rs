@@ -22,12 +22,13 @@
 mod streams;
 
 use super::attach::{self, Failure, Message, Wants};
+use super::health::{self, Health};
 use super::log::Writer;
 use super::prepare::Prepared;
 use super::state::{self, Phase, Status};
 use super::store::{Container, Store};
 use super::time::Time;
-use super::{config, ending, lifecycle, prepare, reconcile, remove};
+use super::{config, ending, events, lifecycle, prepare, reconcile, remove};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::journal::{self, Event, Plan, Watch};
@@ -137,7 +138,8 @@ impl Monitor {
         if config.tty && init.is_some() {
             monitor.status.error = NO_TERMINAL.into();
         }
-        let streams = monitor.streams(outer)?;
+        let mut streams = monitor.streams(outer)?;
+        streams.adopted = init.is_some();
         let launched = init.map(|pidfd| Launched {
             pid: monitor.status.pid,
             pidfd,
@@ -229,7 +231,9 @@ impl Monitor {
         self.status.pid = launched.pid;
         self.status.pid_start = state::process_start(launched.pid).unwrap_or(0);
         self.status.started_at = Time::now();
+        self.status.health = health::check(&self.container).map(|_| Health::starting());
         self.container.write_status(&self.status)?;
+        events::of(&self.container, "start", &[]);
         Ok((launched, streams))
     }
 
@@ -253,6 +257,9 @@ impl Monitor {
         let mut pause = 100;
         loop {
             if let Some(launched) = running.take() {
+                if listener.is_some() {
+                    self.watch_health();
+                }
                 let exit = streams.serve(&launched, listener.as_ref(), &mut clients, &mut |word| {
                     self.hear(word)
                 });
@@ -305,6 +312,7 @@ impl Monitor {
 
     /// Starts it again. Whose namespaces it shares may have others by now.
     fn relaunch(&mut self) -> Result<(Launched, Streams)> {
+        self.spec = lifecycle::spec(&self.container)?; // `update` may have changed its limits
         config::volumes_are_filled(&mut self.spec);
         let store = Store::of(&self.container);
         let joins = prepare::joins(&store, &self.container, self.host.rootless)?;
@@ -316,9 +324,35 @@ impl Monitor {
         self.launch(Plan::default(), &mut (), &journal::Options::default())
     }
 
+    /// Its health is watched from now on. A container that cannot be watched runs all the same.
+    fn watch_health(&mut self) {
+        if let Err(e) = health::begin(&self.container) {
+            self.status.error = format!("{e:#}");
+            let _ = self.container.write_status(&self.status); // the next write tells the same
+        }
+    }
+
+    /// A check was made.
+    fn take_health(&mut self, text: &str) {
+        let Some(check) = self.container.record.config.healthcheck.clone() else {
+            return;
+        };
+        let (Ok(probe), Some(health)) = (serde_json::from_str(text), &mut self.status.health)
+        else {
+            return;
+        };
+        let changed = health.take(probe, &check, self.status.started_at);
+        let action = format!("health_status: {}", health.status);
+        let _ = self.container.write_status(&self.status); // the next write tells the same
+        if changed {
+            events::of(&self.container, &action, &[]);
+        }
+    }
+
     /// A client's word to the monitor itself.
     fn hear(&mut self, word: &Message) {
         let phase = match word {
+            Message::Health(text) => return self.take_health(text),
             Message::UserStop => {
                 self.status.stopped = true;
                 // Who takes over, should this monitor be killed before the end, must know.
@@ -358,6 +392,21 @@ impl Monitor {
         self.status.exit_code = code;
         self.status.pid = 0;
         self.status.finished_at = Time::now();
+        self.reload();
+        let seconds = (self
+            .status
+            .finished_at
+            .0
+            .saturating_sub(self.status.started_at.0))
+            / 1_000_000_000;
+        if self.status.oom_killed {
+            events::of(&self.container, "oom", &[]);
+        }
+        let how = [
+            ("exitCode", code.to_string()),
+            ("execDuration", seconds.to_string()),
+        ];
+        events::of(&self.container, "die", &how);
         let policy = &self.container.record.host_config.restart_policy;
         let again = !self.status.stopped && policy.restarts(code, self.status.restart_count);
         if again {
@@ -368,6 +417,13 @@ impl Monitor {
             self.finish();
         }
         again
+    }
+
+    /// `update` and `rename` change the record of a container that runs.
+    fn reload(&mut self) {
+        if let Ok(Some(now)) = Store::of(&self.container).load(self.container.id()) {
+            self.container.record = now.record;
+        }
     }
 
     /// Writes the end down, or removes the container; then the lock may go.

@@ -11,7 +11,7 @@ use super::config::{self, Binding, Input, users};
 use super::image::Image;
 use super::state::{self, Phase};
 use super::store::{Container, Store};
-use super::{lifecycle, volumes};
+use super::{abilities, lifecycle, volumes};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Plan, Stage, Step};
@@ -69,7 +69,7 @@ pub fn prepare(
         id_maps: id_maps(container, host)?,
         seccomp: seccomp(container)?,
         host_name: read_trimmed("/proc/sys/kernel/hostname"),
-        swap_limit: has_swap_limit(host),
+        abilities: abilities::of(h, host)?,
         console,
         names: names.dir.clone(),
         shared_hostname: names.shared,
@@ -275,7 +275,7 @@ fn names(store: &Store, container: &Container) -> Result<Names> {
 }
 
 /// More CPUs than there are is a slip of the pen, and docker says so.
-fn check_cpus(nano_cpus: i64) -> Result<()> {
+pub(super) fn check_cpus(nano_cpus: i64) -> Result<()> {
     let status = std::fs::read_to_string("/proc/self/status").context("cannot count the CPUs")?;
     let there = cpus_allowed(&status);
     if nano_cpus == 0 || (10_000_000..=there * 1_000_000_000).contains(&nano_cpus) {
@@ -481,12 +481,6 @@ pub(super) fn known_caps(host: &Host) -> Vec<String> {
     }
     let had = sys::cred::capget().map_or(known, |sets| CapSet(sets.permitted));
     known.intersect(had).names()
-}
-
-fn has_swap_limit(host: &Host) -> bool {
-    host.cgroups
-        .of("memory")
-        .is_none_or(|h| h.v2 || h.mount.join("memory.memsw.limit_in_bytes").exists())
 }
 
 fn seccomp(container: &Container) -> Result<Option<String>> {

@@ -8,7 +8,7 @@
 //! Interface: [`remove_tree`], [`remove_directories`], [`sweep`]. Read next: `reconcile.rs`.
 
 use super::store::{Container, Store};
-use super::{state, volumes};
+use super::{events, state, volumes};
 use crate::error::{Context, Result};
 use crate::sys::{self, Errno};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -37,6 +37,7 @@ pub fn remove_directories(container: &Container, with_volumes: bool) -> Result<(
         }
         _ => {}
     }
+    events::of(container, "destroy", &[]);
     if !going.is_empty() {
         let _names = store.lock_names()?;
         volumes::remove_unused(&store, &going)?;

@@ -10,6 +10,7 @@
 //! the two together.
 //! Interface: [`Record`], [`Status`], [`Phase`]. Read next: `store.rs`.
 
+use super::health::Health;
 use super::model::{Config, HostConfig, MountPoint};
 use super::time::Time;
 pub use crate::files::{read_json, sync_directory, to_json, write_atomically};
@@ -116,6 +117,9 @@ pub struct Status {
     pub restart_count: u32,
     /// A user stopped it, so `unless-stopped` leaves it alone.
     pub stopped: bool,
+    /// What its health checks say, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 impl Status {
@@ -124,7 +128,14 @@ impl Status {
         let human = super::time::human;
         match self.phase {
             Phase::Created | Phase::Starting => "Created".into(),
-            Phase::Running => format!("Up {}", human(self.started_at.age())),
+            Phase::Running => {
+                let health = match self.health.as_ref().map(|h| h.status.as_str()) {
+                    None => String::new(),
+                    Some("starting") => " (health: starting)".into(),
+                    Some(status) => format!(" ({status})"),
+                };
+                format!("Up {}{health}", human(self.started_at.age()))
+            }
             Phase::Paused => format!("Up {} (Paused)", human(self.started_at.age())),
             Phase::Restarting => format!(
                 "Restarting ({}) {} ago",

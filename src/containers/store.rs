@@ -56,6 +56,16 @@ impl Store {
         })
     }
 
+    /// The store in these two directories.
+    pub fn at(root: &Path, run: &Path) -> Store {
+        Store {
+            paths: Paths {
+                root: root.into(),
+                run: run.into(),
+            },
+        }
+    }
+
     /// The store that holds a container.
     pub fn of(container: &Container) -> Store {
         let above = |path: &Path| path.parent().unwrap_or(path).to_path_buf();

@@ -92,6 +92,9 @@ pub struct Streams {
     pub log: Option<Writer>,
     /// Stdin closes when its first client leaves.
     pub once: bool,
+    /// The container's first process is no child of this monitor, which took over from one that
+    /// was its parent.
+    pub adopted: bool,
     names: PathBuf,
     input: Option<OwnedFd>,
     waiting: VecDeque<u8>,
@@ -107,6 +110,7 @@ impl Streams {
         let mut streams = Streams {
             log: None,
             once: false,
+            adopted: false,
             names: names.to_path_buf(),
             input: None,
             waiting: VecDeque::new(),
@@ -161,6 +165,8 @@ impl Streams {
                 match sys::process::waitid_any() {
                     Ok(Some((pid, exit))) if pid == launched.pid => return Some(exit),
                     Ok(Some(_)) => {}
+                    // Other children there may be: the watch over its health is one.
+                    Ok(None) | Err(_) if self.adopted => return end_of_stranger(launched),
                     Ok(None) => break, // stopped or traced: its end comes later
                     Err(_) => return end_of_stranger(launched),
                 }

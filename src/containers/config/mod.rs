@@ -17,13 +17,14 @@ pub mod users;
 
 pub use mounts::{Binding, rejoin, volumes_are_filled};
 pub use privileges::parse_security_opts;
+pub use resources::{Abilities, limits};
 
 use super::flags::set_env;
 use super::model::Config;
 use super::state::Record;
 use crate::error::{Error, Kind, Result};
 use crate::host::{Host, LayoutKind};
-use crate::spec::image;
+use crate::spec::image::{self, Healthcheck};
 use crate::spec::runtime as oci;
 use crate::spec::runtime::NamespaceType;
 use std::collections::BTreeMap;
@@ -62,8 +63,8 @@ pub struct Input<'a> {
     pub seccomp: Option<String>,
     /// The host's own name, which `--network host` shows.
     pub host_name: String,
-    /// This kernel accounts swap, so that memory and swap can be limited together.
-    pub swap_limit: bool,
+    /// What this host can limit.
+    pub abilities: Abilities,
     /// Rows and columns of the terminal at the start.
     pub console: Option<(u16, u16)>,
     /// Where its `hostname`, `hosts` and `resolv.conf` lie.
@@ -130,7 +131,32 @@ pub fn merge(
     );
     user.stop_timeout = user.stop_timeout.or(image.stop_timeout);
     user.volumes.extend(image.volumes.clone());
+    user.healthcheck = healthcheck(user.healthcheck, image.healthcheck.as_ref());
     Ok(user)
+}
+
+/// What the user says of the check goes over what the image says.
+fn healthcheck(user: Option<Healthcheck>, image: Option<&Healthcheck>) -> Option<Healthcheck> {
+    let Some(mut check) = user else {
+        return image.cloned();
+    };
+    if let Some(image) = image {
+        if check.test.is_empty() {
+            check.test = image.test.clone();
+        }
+        for (mine, theirs) in [
+            (&mut check.interval, image.interval),
+            (&mut check.timeout, image.timeout),
+            (&mut check.start_period, image.start_period),
+            (&mut check.start_interval, image.start_interval),
+            (&mut check.retries, image.retries),
+        ] {
+            if *mine == 0 {
+                *mine = theirs;
+            }
+        }
+    }
+    Some(check)
 }
 
 /// Makes config.json. Errors: what was asked for contradicts itself or this host, in one sentence

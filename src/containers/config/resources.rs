@@ -3,30 +3,35 @@
 //! What it implements: runtime-spec "Control groups", "Allowed Device list", "POSIX rlimits";
 //! docker's rules: swap is as much again as memory unless said, `--cpus` is a quota a tenth of a
 //! second, all devices are denied but the harmless ones.
-//! Interface: [`resources`], [`rlimits`]. Read next: `privileges.rs`.
+//! Interface: [`resources`], [`limits`], [`Abilities`], [`rlimits`]. Read next: `privileges.rs`.
 
 use super::super::model::{HostConfig, Ulimit};
 use super::Input;
 use crate::error::{Error, Kind, Result};
+use crate::host::Host;
 use crate::spec::runtime as oci;
+use std::collections::BTreeMap;
 
 /// The least memory that a container can start in.
 const LEAST_MEMORY: i64 = 6 << 20;
 /// Length of the period behind `--cpus`, in µs.
 const PERIOD: u64 = 100_000;
 
+/// What the host can limit, as far as that must be known to say what has no effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// It accounts swap, so that memory and swap can be limited together.
+    pub swap: bool,
+    /// It has weights of disks.
+    pub io_weight: bool,
+    /// The disks that flags name: path → major and minor number.
+    pub disks: BTreeMap<String, (i64, i64)>,
+}
+
 /// `linux.resources`.
 pub fn resources(input: &Input<'_>, warnings: &mut Vec<String>) -> Result<oci::Resources> {
     let h = &input.record.host_config;
-    let resources = oci::Resources {
-        memory: memory(h, input.swap_limit, warnings)?,
-        cpu: cpu(h)?,
-        pids: (h.pids_limit != 0).then(|| oci::Pids {
-            limit: Some(h.pids_limit.max(-1)),
-            ..oci::Pids::default()
-        }),
-        ..oci::Resources::default()
-    };
+    let resources = limits(h, input.host, &input.abilities, warnings)?;
     if input.cgroups_path.is_none() {
         if let Some(flag) = limit_flag(h) {
             return Err(Error::kind(
@@ -44,6 +49,26 @@ pub fn resources(input: &Input<'_>, warnings: &mut Vec<String>) -> Result<oci::R
     })
 }
 
+/// The limits alone, without devices. Errors: limits that contradict each other, or that are out of
+/// range.
+pub fn limits(
+    h: &HostConfig,
+    host: &Host,
+    abilities: &Abilities,
+    warnings: &mut Vec<String>,
+) -> Result<oci::Resources> {
+    Ok(oci::Resources {
+        memory: memory(h, host, abilities.swap, warnings)?,
+        cpu: cpu(h)?,
+        pids: (h.pids_limit != 0).then(|| oci::Pids {
+            limit: Some(h.pids_limit.max(-1)),
+            ..oci::Pids::default()
+        }),
+        block_io: block_io(h, abilities, warnings)?,
+        ..oci::Resources::default()
+    })
+}
+
 /// The first flag that asks for a limit.
 fn limit_flag(h: &HostConfig) -> Option<&'static str> {
     [
@@ -56,6 +81,23 @@ fn limit_flag(h: &HostConfig) -> Option<&'static str> {
         ("cpuset-cpus", !h.cpuset_cpus.is_empty()),
         ("cpuset-mems", !h.cpuset_mems.is_empty()),
         ("pids-limit", h.pids_limit > 0),
+        (
+            "blkio-weight",
+            h.blkio_weight != 0 || !h.blkio_weight_device.is_empty(),
+        ),
+        ("device-read-bps", !h.blkio_device_read_bps.is_empty()),
+        ("device-write-bps", !h.blkio_device_write_bps.is_empty()),
+        ("device-read-iops", !h.blkio_device_read_iops.is_empty()),
+        ("device-write-iops", !h.blkio_device_write_iops.is_empty()),
+        (
+            "cpu-rt-runtime",
+            h.cpu_realtime_runtime != 0 || h.cpu_realtime_period != 0,
+        ),
+        (
+            "memory-swappiness",
+            h.memory_swappiness.is_some_and(|n| n >= 0),
+        ),
+        ("oom-kill-disable", h.oom_kill_disable),
     ]
     .into_iter()
     .find_map(|(flag, asked)| asked.then_some(flag))
@@ -63,11 +105,41 @@ fn limit_flag(h: &HostConfig) -> Option<&'static str> {
 
 fn memory(
     h: &HostConfig,
+    host: &Host,
     swap_limit: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Option<oci::Memory>> {
     let usage = |text: String| Err(Error::kind(Kind::Usage, text));
-    if h.memory == 0 && h.memory_reservation == 0 && h.memory_swap == 0 {
+    // Docker discards on v2 what only v1 has.
+    let v1 = host.cgroups.of("memory").is_some_and(|tree| !tree.v2);
+    let swappiness = match h.memory_swappiness {
+        None | Some(-1) => None,
+        Some(n @ 0..=100) => Some(n as u64),
+        Some(n) => {
+            return usage(format!(
+                "invalid value: {n}, valid memory swappiness range is 0-100"
+            ));
+        }
+    };
+    for (flag, asked) in [
+        ("memory-swappiness", swappiness.is_some()),
+        ("oom-kill-disable", h.oom_kill_disable),
+    ] {
+        if asked && !v1 {
+            warnings.push(format!(
+                "--{flag} is of cgroup v1 alone: it has no effect here"
+            ));
+        }
+    }
+    if h.oom_kill_disable && v1 && h.memory == 0 {
+        warnings.push(
+            "--oom-kill-disable without --memory may be dangerous: the host's memory is the limit"
+                .into(),
+        );
+    }
+    let (swappiness, oom) = (swappiness.filter(|_| v1), h.oom_kill_disable && v1);
+    let none = h.memory == 0 && h.memory_reservation == 0 && h.memory_swap == 0;
+    if none && swappiness.is_none() && !oom {
         return Ok(None);
     }
     if h.memory != 0 && h.memory < LEAST_MEMORY {
@@ -99,6 +171,8 @@ fn memory(
         limit: Some(h.memory).filter(|n| *n != 0),
         reservation: Some(h.memory_reservation).filter(|n| *n != 0),
         swap,
+        swappiness,
+        disable_oom_killer: oom.then_some(true),
         ..oci::Memory::default()
     }))
 }
@@ -122,9 +196,71 @@ fn cpu(h: &HostConfig) -> Result<Option<oci::Cpu>> {
         },
         cpus: Some(h.cpuset_cpus.clone()).filter(|s| !s.is_empty()),
         mems: Some(h.cpuset_mems.clone()).filter(|s| !s.is_empty()),
+        realtime_period: Some(h.cpu_realtime_period).filter(|n| *n != 0),
+        realtime_runtime: Some(h.cpu_realtime_runtime).filter(|n| *n != 0),
         ..oci::Cpu::default()
     };
     Ok((cpu != oci::Cpu::default()).then_some(cpu))
+}
+
+fn block_io(
+    h: &HostConfig,
+    abilities: &Abilities,
+    warnings: &mut Vec<String>,
+) -> Result<Option<oci::BlockIo>> {
+    if h.blkio_weight != 0 && !(10..=1000).contains(&h.blkio_weight) {
+        return Err(Error::kind(
+            Kind::Usage,
+            "range of blkio weight is from 10 to 1000",
+        ));
+    }
+    let number = |path: &str| {
+        abilities
+            .disks
+            .get(path)
+            .copied()
+            .ok_or_else(|| Error::kind(Kind::NotFound, format!("no such block device: {path}")))
+    };
+    let mut io = oci::BlockIo::default();
+    if h.blkio_weight != 0 || !h.blkio_weight_device.is_empty() {
+        match abilities.io_weight {
+            true => io.weight = Some(h.blkio_weight).filter(|n| *n != 0),
+            false => warnings.push(
+                "this kernel has no weights of disks (CONFIG_BFQ_GROUP_IOSCHED, \
+                                    CONFIG_BLK_CGROUP_IOCOST): --blkio-weight has no effect"
+                    .into(),
+            ),
+        }
+    }
+    for device in h.blkio_weight_device.iter().filter(|_| abilities.io_weight) {
+        let (major, minor) = number(&device.path)?;
+        io.weight_device.push(oci::WeightDevice {
+            major,
+            minor,
+            weight: Some(device.weight),
+            ..oci::WeightDevice::default()
+        });
+    }
+    for (asked, list) in [
+        (&h.blkio_device_read_bps, &mut io.throttle_read_bps_device),
+        (&h.blkio_device_write_bps, &mut io.throttle_write_bps_device),
+        (&h.blkio_device_read_iops, &mut io.throttle_read_iops_device),
+        (
+            &h.blkio_device_write_iops,
+            &mut io.throttle_write_iops_device,
+        ),
+    ] {
+        for device in asked {
+            let (major, minor) = number(&device.path)?;
+            list.push(oci::ThrottleDevice {
+                major,
+                minor,
+                rate: device.rate,
+                ..oci::ThrottleDevice::default()
+            });
+        }
+    }
+    Ok((io != oci::BlockIo::default()).then_some(io))
 }
 
 /// Deny all, then allow what every program may have: making nodes (not opening them), the memory

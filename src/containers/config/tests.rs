@@ -52,7 +52,11 @@ fn with(
         id_maps: None,
         seccomp: None,
         host_name: "host".into(),
-        swap_limit: true,
+        abilities: Abilities {
+            swap: true,
+            io_weight: true,
+            disks: [("/dev/sda".to_string(), (8, 0))].into(),
+        },
         console: None,
         names: "/c".into(),
         shared_hostname: None,

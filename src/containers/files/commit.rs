@@ -9,7 +9,7 @@
 //! Interface: [`Wish`], [`commit`]. Read next: [`crate::images::Staging`].
 
 use super::super::store::{Container, Store};
-use super::super::{lifecycle, time::Time};
+use super::super::{events, lifecycle, time::Time};
 use super::changes;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::{self, Image, Reference, apply_change, descriptor};
@@ -59,7 +59,15 @@ pub fn commit(store: &Store, container: &Container, wish: &Wish) -> Result<Image
     if paused {
         lifecycle::unpause(container)?;
     }
-    made.with_context(|| format!("cannot commit container {}", container.name()))
+    let made = made.with_context(|| format!("cannot commit container {}", container.name()))?;
+    let name = wish
+        .name
+        .as_ref()
+        .map(Reference::familiar)
+        .unwrap_or_default();
+    let attributes = [("imageID", made.id.to_string()), ("imageRef", name)];
+    events::of(container, "commit", &attributes);
+    Ok(made)
 }
 
 fn write(store: &Store, container: &Container, wish: &Wish, config: Config) -> Result<Image> {

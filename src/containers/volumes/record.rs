@@ -18,6 +18,7 @@
 //! `cli/volume/mod.rs`.
 
 use super::super::actions::make_all;
+use super::super::events;
 use super::super::names;
 use super::super::remove::remove_tree;
 use super::super::state;
@@ -195,6 +196,7 @@ pub fn create(store: &Store, volume: &Volume) -> Result<bool> {
         };
     }
     make(&store.paths().volumes().join(&volume.name), volume)?;
+    tell(store, "create", &volume.name);
     Ok(true)
 }
 
@@ -233,7 +235,21 @@ pub fn remove(store: &Store, name: &str) -> Result<()> {
     }
     let going = take_away(store, name)?;
     drop(names);
-    going.map_or(Ok(()), |going| remove_tree(&going))
+    match going {
+        Some(going) => finish(store, name, &going),
+        None => Ok(()),
+    }
+}
+
+fn finish(store: &Store, name: &str, going: &Path) -> Result<()> {
+    remove_tree(going)?;
+    tell(store, "destroy", name);
+    Ok(())
+}
+
+fn tell(store: &Store, action: &str, name: &str) {
+    let attributes = [("driver", "local".to_string())];
+    events::emit(&store.paths().root, "volume", action, name, &attributes);
 }
 
 /// From here on it is no volume any more, whatever is killed: where the rest of it lies.
@@ -258,7 +274,7 @@ pub fn remove_unused(store: &Store, all: &[String]) -> Result<()> {
             continue;
         }
         if let Some(going) = take_away(store, name)? {
-            remove_tree(&going)?;
+            finish(store, name, &going)?;
         }
     }
     Ok(())
