@@ -94,6 +94,9 @@ pub fn run(args: Args) -> Result<u8> {
     while args.follow && lives {
         lives = reconcile::status(&container).is_ok_and(|s| s.phase.is_live());
         while let Some(entry) = reader.next_entry()? {
+            if since.is_some_and(|s| entry.time < s) {
+                continue;
+            }
             if until.is_some_and(|u| entry.time > u) || !print(&entry, &args) {
                 return Ok(0);
             }

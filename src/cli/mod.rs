@@ -87,6 +87,7 @@ commands! {
         lab "lab",
     ;
     "Setting up":
+        system "system",
         completions "completions",
         man "man",
     ;
@@ -102,6 +103,7 @@ const INTO_CONTAINERS: &[(&str, &[&str])] = &[
     ("exec", &[]),
     ("ns", &["enter"]),
     ("runtime", &["create", "run", "exec"]),
+    ("system", &["recover"]),
 ];
 
 fn goes_into_containers(name: &str, matches: &clap::ArgMatches) -> bool {
@@ -150,6 +152,9 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
             Err(e) => parse_failure(e),
         };
     }
+    if matches!(first, "checkpoint" | "restore") {
+        return Err(no_checkpoint());
+    }
     use clap::error::ErrorKind::{DisplayHelp, MissingSubcommand};
     let top = || {
         COMMANDS.iter().fold(Top::command(), |top, c| {
@@ -168,6 +173,15 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
             "a subcommand is needed; `glassbox --help` lists them",
         )),
     }
+}
+
+/// What is out of scope says so, in place of being an unknown word.
+pub fn no_checkpoint() -> Error {
+    Error::kind(
+        Kind::Unsupported,
+        "checkpoint and restore are out of scope: glassbox does not write running processes to disk",
+    )
+    .hint("`pause` freezes a container in memory; podman with CRIU has checkpoints")
 }
 
 /// The whole command tree, for help, completions, man pages and the snapshot of the reference.

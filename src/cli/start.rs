@@ -25,6 +25,9 @@ pub struct Args {
     /// Keys that leave the container running
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     detach_keys: String,
+    /// For docker's users: there are none
+    #[arg(long, value_name = "NAME", hide = true)]
+    checkpoint: Option<String>,
     #[command(flatten)]
     explain: ExplainFlag,
     /// Where the state is kept
@@ -38,6 +41,9 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: Args) -> Result<u8> {
     let store = Store::open(args.root.as_deref())?;
+    if args.checkpoint.is_some() {
+        return Err(super::no_checkpoint());
+    }
     let attached = args.attach || args.interactive;
     if attached && args.containers.len() > 1 {
         return Err(Error::kind(Kind::Usage, "you cannot start and attach multiple containers at once"));

@@ -1,17 +1,25 @@
-//! `glassbox wait`: block until containers end, and print their exit statuses.
+//! `glassbox wait`: block until containers end (or run, or are healthy), and print their exit
+//! statuses.
 //!
-//! Read next: [`crate::containers::lifecycle`].
+//! Read next: [`crate::containers::wait`].
 
-use crate::containers::{lifecycle, store::Store};
+use crate::containers::store::Store;
+use crate::containers::wait::{self, Condition};
 use crate::error::Result;
 use crate::ui;
 use std::path::PathBuf;
 
 /// Wait until one or more containers end, and print their exit statuses
+///
+/// One after the other; -1 is printed for a container that has not ended.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  glassbox wait web")]
+  glassbox wait web
+  glassbox wait --condition healthy db && glassbox start web")]
 pub struct Args {
+    /// Wait for this instead
+    #[arg(long, value_name = "CONDITION", default_value = "not-running")]
+    condition: Condition,
     /// Where the state is kept
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -24,7 +32,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<u8> {
     let store = Store::open(args.root.as_deref())?;
     super::each(&args.containers, |name| {
-        ui::out(lifecycle::wait(&store.find(name)?)?);
+        ui::out(wait::wait(&store.find(name)?, args.condition)?);
         Ok(())
     })
 }

@@ -37,6 +37,7 @@ pub fn current_status(container: &Container) -> Result<Status> {
         phase: Phase::Exited,
         pid: 0,
         monitor: 0,
+        exit_code: 255, // not known
         error: "its monitor was killed; the next command that changes it clears up".into(),
         ..status
     })

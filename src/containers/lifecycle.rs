@@ -78,6 +78,23 @@ pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) ->
     Ok(())
 }
 
+/// [`stop`] that is no user's wish that it stay stopped: its restart policy applies to it as if
+/// the host had gone down under it. One with `--rm` goes as always.
+pub fn halt(container: &Container, timeout: Option<i64>) -> Result<()> {
+    stop(container, timeout, None)?;
+    let Ok(_lock) = container.lock() else {
+        return Ok(()); // --rm: its monitor has removed it
+    };
+    let status = reconcile::repair(container)?;
+    if status.phase != Phase::Exited {
+        return Ok(()); // somebody has started it again
+    }
+    container.write_status(&Status {
+        stopped: false,
+        ..status
+    })
+}
+
 /// [`stop`] itself. False when there was nothing to do.
 fn end(container: &Container, timeout: Option<i64>, signal: Option<i32>) -> Result<bool> {
     let status = reconcile::settled(container)?;

@@ -32,6 +32,7 @@ pub mod paths;
 pub mod prepare;
 pub mod processes;
 pub mod reconcile;
+pub mod recover;
 pub mod remove;
 mod spool;
 pub mod start;
@@ -40,6 +41,7 @@ pub mod stats;
 pub mod store;
 pub mod update;
 pub mod volumes;
+pub mod wait;
 
 pub use crate::spec::time;
 pub use paths::Paths;

@@ -137,29 +137,38 @@ pub struct PruneArgs {
 
 /// Runs `prune`.
 pub fn prune(args: PruneArgs) -> Result<u8> {
-    let store = args.root.store()?;
+    let (deleted, freed) = pruned(&args.root, args.all)?;
+    say_deleted(&deleted);
+    ui::out(format_args!("Total reclaimed space: {}", ui::size(freed)));
+    Ok(0)
+}
+
+/// Removes what [`prune`] removes: the images, and the bytes that they took.
+pub fn pruned(root: &Root, all: bool) -> Result<(Vec<Image>, u64)> {
+    let store = root.store()?;
     let mut deleted = Vec::new();
     let lock = store.lock()?;
     for image in store.list()? {
-        let candidate = args.all || image.names.is_empty();
-        if candidate && users(&args.root, &image)?.is_empty() {
+        let candidate = all || image.names.is_empty();
+        if candidate && users(root, &image)?.is_empty() {
             store.remove(&lock, &image, None)?;
             deleted.push(image);
         }
     }
-    let freed = store.collect(&lock)?;
-    if !deleted.is_empty() {
-        ui::out("Deleted Images:");
+    Ok((deleted, store.collect(&lock)?))
+}
+
+/// Names what was removed, in docker's words.
+pub fn say_deleted(deleted: &[Image]) {
+    if deleted.is_empty() {
+        return;
     }
-    for image in &deleted {
+    ui::out("Deleted Images:");
+    for image in deleted {
         for name in &image.names {
             ui::out(format_args!("untagged: {}", name.familiar()));
         }
         ui::out(format_args!("deleted: {}", image.id));
     }
-    if !deleted.is_empty() {
-        ui::out("");
-    }
-    ui::out(format_args!("Total reclaimed space: {}", ui::size(freed)));
-    Ok(0)
+    ui::out("");
 }

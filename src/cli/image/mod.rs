@@ -4,7 +4,7 @@
 //! function. Interface: [`Args`], [`run`]. Read next: `transfer.rs`; the module behind it is
 //! [`crate::images`].
 
-mod change;
+pub mod change;
 mod list;
 mod show;
 mod transfer;

@@ -3,7 +3,7 @@
 //! What it does: one file a group of sub-subcommands, as `image`. Interface: [`Args`], [`run`].
 //! Read next: `show.rs`; the module behind it is [`crate::containers::volumes`].
 
-mod change;
+pub mod change;
 mod show;
 
 use crate::cli::image::Root;
@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Result<u8> {
 }
 
 /// `KEY=VALUE` of each `--filter`, out of the keys that are known.
-fn filters<'a>(list: &'a [String], keys: &[&str]) -> Result<Vec<(&'a str, &'a str)>> {
+pub fn filters<'a>(list: &'a [String], keys: &[&str]) -> Result<Vec<(&'a str, &'a str)>> {
     let pair = |f: &'a String| {
         let pair = match f.split_once("!=") {
             Some((key, value)) if keys.contains(&format!("{key}!").as_str()) => Some((&f[..=key.len()], value)),
@@ -58,7 +58,7 @@ fn filters<'a>(list: &'a [String], keys: &[&str]) -> Result<Vec<(&'a str, &'a st
 }
 
 /// Whether labels have KEY, or KEY=VALUE.
-fn has_label(labels: &std::collections::BTreeMap<String, String>, wanted: &str) -> bool {
+pub fn has_label(labels: &std::collections::BTreeMap<String, String>, wanted: &str) -> bool {
     match wanted.split_once('=') {
         Some((key, value)) => labels.get(key).is_some_and(|v| v == value),
         None => labels.contains_key(wanted),
