@@ -5,7 +5,7 @@
 //! so a killed process holds none.
 //!
 //! What it implements: rename(2), fsync(2), flock(2). Interface: [`write_atomically`],
-//! [`read_json`], [`to_json`], [`lock`], [`open_lock`]. Read next: `containers/state.rs` and
+//! [`write_even_if_full`], [`read_json`], [`to_json`], [`lock`], [`open_lock`]. Read next: `containers/state.rs` and
 //! `runtime/store.rs`, which keep state by it.
 
 use crate::error::{Context, Result};
@@ -17,7 +17,15 @@ use std::path::Path;
 /// Replaces a file by `text`: whoever reads it sees the old content or the new, never a part.
 /// With `durable` it is on the disk when this returns, so that a power cut cannot take it back.
 pub fn write_atomically(path: &Path, text: &str, mode: u32, durable: bool) -> Result<()> {
-    let what = || format!("cannot write {}", path.display());
+    replace(path, text, mode, durable)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    if durable && let Some(dir) = path.parent() {
+        sync_directory(dir)?;
+    }
+    Ok(())
+}
+
+fn replace(path: &Path, text: &str, mode: u32, durable: bool) -> sys::SysResult<()> {
     let beside = path.with_extension(format!("new-{}", std::process::id()));
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC;
     let write = || -> sys::SysResult<()> {
@@ -28,15 +36,28 @@ pub fn write_atomically(path: &Path, text: &str, mode: u32, durable: bool) -> Re
         }
         sys::fs::renameat2(sys::fs::CWD, &beside, sys::fs::CWD, path, 0)
     };
-    write()
-        .inspect_err(|_e| {
-            let _ = sys::fs::unlinkat(sys::fs::CWD, &beside, 0); // may not exist
-        })
-        .with_context(what)?;
-    if durable && let Some(dir) = path.parent() {
-        sync_directory(dir)?;
-    }
-    Ok(())
+    write().inspect_err(|_e| {
+        let _ = sys::fs::unlinkat(sys::fs::CWD, &beside, 0); // may not exist
+    })
+}
+
+/// [`write_atomically`] for what must be kept even when the disk is full, because it is how the disk
+/// gets room again: JSON is then written over the file that is there, into the room that it has,
+/// in one call. A reader at that very moment may see a part of both.
+pub fn write_even_if_full(path: &Path, text: &str, mode: u32, durable: bool) -> Result<()> {
+    let full = match replace(path, text, mode, durable) {
+        Err(e) if matches!(e.errno, sys::Errno::ENOSPC | sys::Errno::EDQUOT) => e,
+        Ok(()) if !durable => return Ok(()),
+        Ok(()) => return path.parent().map_or(Ok(()), sync_directory),
+        Err(e) => return Err(e).with_context(|| format!("cannot write {}", path.display())),
+    };
+    let what = || format!("cannot write {}", path.display());
+    let Ok(old) = std::fs::metadata(path) else {
+        return Err(full).with_context(what); // there is none
+    };
+    let old = usize::try_from(old.len()).unwrap_or(0);
+    let file = sys::fs::open(path, libc::O_WRONLY, 0).with_context(what)?;
+    sys::fs::write(&file, path, &format!("{text:<old$}")).with_context(what)
 }
 
 /// Flushes a directory's entries.

@@ -100,7 +100,11 @@ pub fn repair(container: &Container) -> Result<Status> {
     if Spool::exists(&container.run)
         && let Some(mut log) = Writer::of(container)?
     {
-        log.flush(Time::now())?;
+        // On a full disk it stays where it is; the end is written down all the same, or it could not
+        // be removed.
+        if let Err(e) = log.flush(Time::now()) {
+            status.error = format!("{e:#}");
+        }
     }
     container.write_status(&status)?;
     if container.record.host_config.auto_remove {

@@ -13,7 +13,7 @@
 use super::health::Health;
 use super::model::{Config, HostConfig, MountPoint};
 use super::time::Time;
-pub use crate::files::{read_json, sync_directory, to_json, write_atomically};
+pub use crate::files::{read_json, sync_directory, to_json, write_atomically, write_even_if_full};
 pub use crate::host::process::start_time as process_start;
 use serde::{Deserialize, Serialize};
 

@@ -218,7 +218,7 @@ impl Container {
         // The end of a container must survive a power cut; that it runs need not.
         let durable = !status.phase.is_live();
         let text = state::to_json(status)?;
-        state::write_atomically(&self.dir.join("status.json"), &text, 0o600, durable)
+        state::write_even_if_full(&self.dir.join("status.json"), &text, 0o600, durable)
     }
     /// Whether its monitor lives: it holds a lock that the kernel releases when it dies. Never
     /// creates anything.
