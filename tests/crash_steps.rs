@@ -1,0 +1,130 @@
+//! SIGKILL at each step of start, stop and rm: nothing leaks, and the next command sees the truth.
+//!
+//! Read next: `crash.rs`, where the moments are those of a clock; `src/containers/reconcile.rs`.
+
+mod common;
+
+use common::{LeakCheck, Output, Run, TempRoot, run_in};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+#[track_caller]
+fn ok(out: Output) -> Output {
+    assert_eq!(out.code(), 0, "{out}");
+    out
+}
+
+/// The calls that change something: the steps at which a process is killed.
+const STEPS: &[&str] = &[
+    "execve",
+    "clone3",
+    "mkdir",
+    "mkdirat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "mknod",
+    "mknodat",
+    "symlinkat",
+    "mount",
+    "move_mount",
+    "pivot_root",
+    "setns",
+    "write",
+    "pwrite64",
+    "ftruncate",
+    "flock",
+    "bind",
+    "listen",
+    "connect",
+    "sendto",
+    "sendmsg",
+    "pidfd_send_signal",
+    "kill",
+    "setsid",
+    "prctl",
+    "seccomp",
+];
+
+/// Each process of a command, and of the monitor that it starts, is killed at its nth call that
+/// changes something, for each call and every n: the next commands see the truth, and nothing leaks.
+fn killed_at_each_step(name: &str, before: &[&str], command: &[&str]) {
+    let root = TempRoot::new(name);
+    let _leaks = LeakCheck::new(&root);
+    ok(run_in(&root, ["run", "--rm", "lab", "true"])); // makes the image
+    let mut steps = 0;
+    for call in STEPS {
+        let mut nth = 1;
+        while killed_at(&root, call, nth, before, command) {
+            nth += 1;
+            assert!(nth < 200, "{call}: there is no end");
+        }
+        steps += nth - 1;
+    }
+    assert!(steps > 5, "hardly anything was killed");
+    eprintln!("{command:?}: killed at each of {steps} steps");
+}
+
+/// False when there is no nth call.
+fn killed_at(root: &TempRoot, call: &str, nth: u32, before: &[&str], command: &[&str]) -> bool {
+    ok(run_in(root, before));
+    let run = Run::new(command).env("GLASSBOX_ROOT", root.path());
+    let (plain, trace) = (run.command(), root.join("trace"));
+    let mut strace = std::process::Command::new("timeout");
+    strace.args(["-k", "1", "20", "strace", "-f", "-qq", "-e"]);
+    strace.arg(format!("trace={call}")).arg("-e");
+    strace.arg(format!("inject={call}:signal=SIGKILL:when={nth}"));
+    strace
+        .arg("-o")
+        .arg(&trace)
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    strace.env("GLASSBOX_ROOT", root.path());
+    strace
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    strace.status().expect("strace");
+    let told = std::fs::read_to_string(&trace).unwrap_or_default();
+    let at = format!("{call} {nth}: {told}");
+    let seen = ok(run_in(
+        root,
+        ["ps", "-a", "--format", "{{.Names}} {{.State}}"],
+    ));
+    let states = ["", "box created\n", "box exited\n", "box running\n"];
+    assert!(states.contains(&seen.stdout.as_str()), "{seen}\nafter {at}");
+    ok(run_in(root, ["system", "recover"])); // sweeps what a removal that was cut off has left
+    ok(run_in(root, ["rm", "-f", "box"]));
+    let count = |dir: &str| std::fs::read_dir(root.join(dir)).map_or(0, Iterator::count);
+    let end = Instant::now() + Duration::from_secs(5);
+    while count("containers") > 1 || count("run") > 0 {
+        assert!(Instant::now() < end, "something is left after {at}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    told.contains("killed by SIGKILL") // the program inside ends by itself
+}
+
+const LONG: &[&str] = &["run", "-d", "--name", "box", "lab", "sleep", "1000"];
+const SHORT: &[&str] = &["create", "--name", "box", "lab", "sleep", "0.05"];
+
+#[test]
+fn start_is_killed_at_each_step() {
+    needs!("root", "strace", "timeout");
+    killed_at_each_step("start-steps", SHORT, &["start", "box"]);
+}
+
+#[test]
+fn stop_is_killed_at_each_step() {
+    needs!("root", "strace", "timeout");
+    killed_at_each_step("stop-steps", LONG, &["stop", "-t", "0", "box"]);
+}
+
+#[test]
+fn rm_is_killed_at_each_step() {
+    needs!("root", "strace", "timeout");
+    killed_at_each_step("rm-steps", SHORT, &["rm", "box"]);
+    killed_at_each_step("rm-f-steps", LONG, &["rm", "-f", "box"]);
+}
