@@ -27,7 +27,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const HEADER: usize = 64;
 const MAGIC: &[u8; 8] = b"glassbox";
@@ -35,6 +35,8 @@ const MAGIC: &[u8; 8] = b"glassbox";
 pub const CAPACITY: usize = 1 << 20;
 /// How much of it the set-up of a usual container takes.
 const USUAL: usize = 96 << 10;
+/// So much is made sure of at once to have room on the disk.
+const CHUNK: usize = 16 << 10;
 
 /// One system call that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +78,8 @@ struct Borrowed<'a> {
 pub struct Arena {
     base: *mut u8,
     len: usize,
+    /// Up to here there is room below the mapping; a page of a file without room is SIGBUS.
+    backed: AtomicUsize,
 }
 
 // SAFETY: the mapping lives as long as the Arena; all writes go through atomics that reserve
@@ -87,22 +91,24 @@ unsafe impl Sync for Arena {}
 impl Arena {
     /// An arena that lives only as long as its processes.
     pub fn anonymous() -> super::SysResult<Arc<Arena>> {
-        Self::map(None, CAPACITY)
+        Self::map(None, CAPACITY, CAPACITY)
     }
 
     /// An arena in a file opened read-write: a new file is given its header, an old one is
     /// appended to.
     pub fn in_file(file: &File) -> super::SysResult<Arc<Arena>> {
         let len = file.metadata().map_or(0, |m| m.len() as usize);
+        let mut backed = 0;
         if len == 0 {
             // One write is cheaper than the page faults that it saves: the kernel gets all pages of
             // it at once, and maps them so. Without it all works as well, with more faults.
             let zeros = vec![0u8; USUAL];
-            let _ = super::reading(
+            let written = super::reading(
                 "pwrite64",
                 || format!("journal, {USUAL} zeros"),
                 || nix::sys::uio::pwrite(file, &zeros, 0),
             );
+            backed = if written == Ok(USUAL) { USUAL } else { 0 };
         }
         if len < CAPACITY {
             super::reading(
@@ -114,10 +120,10 @@ impl Arena {
                 },
             )?;
         }
-        Self::map(Some(file), CAPACITY.max(len))
+        Self::map(Some(file), CAPACITY.max(len), backed)
     }
 
-    fn map(file: Option<&File>, len: usize) -> super::SysResult<Arc<Arena>> {
+    fn map(file: Option<&File>, len: usize, backed: usize) -> super::SysResult<Arc<Arena>> {
         let (flags, fd) = match file {
             Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
             None => (libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1),
@@ -151,7 +157,15 @@ impl Arena {
         let arena = Arena {
             base: base as *mut u8,
             len,
+            backed: AtomicUsize::new(backed),
         };
+        if !arena.back(HEADER) {
+            return Err(super::SysError {
+                call: "mmap",
+                args: format!("journal, {len}"),
+                errno: Errno::ENOSPC,
+            });
+        }
         if arena.header(1).load(Ordering::Acquire) == 0 {
             // SAFETY: the mapping is at least HEADER long and nobody else knows of it yet.
             unsafe { std::ptr::copy_nonoverlapping(MAGIC.as_ptr(), arena.base, MAGIC.len()) };
@@ -167,13 +181,46 @@ impl Arena {
         unsafe { &*self.base.add(word * 8).cast::<AtomicU64>() }
     }
 
-    /// Appends one line (without its newline). A full arena counts what it had to leave out.
+    /// Makes sure that there is room for the first `end` bytes. False when the disk is full. A
+    /// kernel before 5.14 does not know the question; there a full disk ends who writes.
+    fn back(&self, end: usize) -> bool {
+        let from = self.backed.load(Ordering::Relaxed);
+        if end <= from {
+            return true;
+        }
+        let to = end.next_multiple_of(CHUNK).min(self.len);
+        // SAFETY: [from, to) lies within the mapping and begins at a page, as CHUNK is a multiple
+        // of one; populating changes no content.
+        let done = unsafe {
+            libc::madvise(
+                self.base.add(from).cast(),
+                to - from,
+                libc::MADV_POPULATE_WRITE,
+            )
+        };
+        if done != 0 && Errno::last() != Errno::EINVAL {
+            return false;
+        }
+        self.backed.store(to, Ordering::Relaxed);
+        true
+    }
+
+    /// Appends one line (without its newline). A full arena counts what it had to leave out, as one
+    /// on a full disk does.
     pub fn append(&self, line: impl AsRef<[u8]>) {
         let line = line.as_ref();
         let need = line.len() + 1;
         let at = self.header(1).fetch_add(need as u64, Ordering::AcqRel) as usize;
         if at + need > self.len {
             self.header(1).fetch_sub(need as u64, Ordering::AcqRel);
+            self.header(2).fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if !self.back(at + need) {
+            let header = self.header(1);
+            let (end, order) = ((at + need) as u64, Ordering::AcqRel);
+            // Given back, unless another has reserved behind it: then it stays a run of NUL bytes.
+            let _ = header.compare_exchange(end, at as u64, order, Ordering::Relaxed);
             self.header(2).fetch_add(1, Ordering::Relaxed);
             return;
         }
