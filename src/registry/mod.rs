@@ -5,8 +5,10 @@
 //! own. They share the words of the protocol and nothing else, so that each can be read, and is
 //! tested against others' other half, alone.
 //!
-//! What it implements: OCI distribution-spec 1.1. Interface: [`protocol`], [`client`].
+//! What it implements: OCI distribution-spec 1.1. Interface: [`protocol`], [`client`],
+//! [`server`].
 //! Read next: `protocol.rs`.
 
 pub mod client;
 pub mod protocol;
+pub mod server;

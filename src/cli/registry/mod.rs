@@ -1,4 +1,4 @@
-//! `glassbox registry`: stage 5, what a registry holds.
+//! `glassbox registry`: stage 5, what a registry holds, and one of our own (`serve.rs`).
 //!
 //! Interface: [`Args`], [`run`], and [`RegistryFlags`], [`Lines`] for `pull` and `push`.
 //! Read next: [`crate::registry::client`].
@@ -6,6 +6,7 @@
 mod lines;
 
 pub use lines::{Lines, To};
+mod serve;
 
 use crate::error::{Error, Kind, Result};
 use crate::images::Reference;
@@ -37,6 +38,8 @@ enum Command {
     Rm(RmArgs),
     /// Copy an image to another registry or name, without unpacking
     Copy(CopyArgs),
+    Serve(serve::ServeArgs),
+    Gc(serve::GcArgs),
 }
 
 /// How to speak to a registry.
@@ -190,6 +193,8 @@ pub fn run(args: Args) -> Result<u8> {
         }
         Command::Rm(a) => remove(&a),
         Command::Copy(a) => copy(a),
+        Command::Serve(a) => serve::serve(a),
+        Command::Gc(a) => serve::gc(a),
     }
 }
 
