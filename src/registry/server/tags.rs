@@ -195,10 +195,11 @@ pub fn index_is_old(repository: &Repository) -> bool {
 pub fn write_index(repository: &Repository) -> Result<()> {
     let path = repository.path().join("index.json");
     let temporary = repository.storage().temporary();
-    let begun = std::time::SystemTime::now();
     let build = || -> Result<()> {
         let what = || format!("cannot write {}", temporary.display());
         let file = File::create_new(&temporary).with_context(what)?;
+        // The file system's clock, not ours, which is finer: it is compared with a directory's time.
+        let begun = file.metadata().and_then(|m| m.modified()).with_context(what)?;
         let mut out = BufWriter::new(file);
         write!(
             out,
