@@ -5,38 +5,10 @@ mod common;
 
 use common::oci::Runtime;
 use serde_json::{Value, json};
-use std::path::Path;
 
 #[test]
 fn every_row_names_a_test_or_says_why_not() {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let read = |name: &str| std::fs::read_to_string(tests.join(name)).unwrap_or_default();
-    let mut wrong = Vec::new();
-    let table = read("runtime_musts.md");
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .filter(|l| l.starts_with('|') && !l.starts_with("|--"))
-        .skip(1)
-        .map(|l| l.trim_matches('|').split('|').map(str::trim).collect())
-        .collect();
-    assert!(rows.len() > 50, "the table is whole");
-    for row in &rows {
-        let [place, what, by] = row[..] else {
-            wrong.push(format!("three columns: {row:?}"));
-            continue;
-        };
-        if by.starts_with("not shown") {
-            continue;
-        }
-        let exists = by.split_once("::").is_some_and(|(file, function)| {
-            let test = format!("#[test]\nfn {function}()");
-            read(&format!("{file}.rs")).contains(&test)
-        });
-        if !exists {
-            wrong.push(format!("{place}, {what}: there is no test {by:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    common::musts::table("runtime_musts.md", 51);
 }
 
 fn hook(script: String) -> Value {

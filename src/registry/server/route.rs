@@ -62,6 +62,9 @@ impl Endpoint {
     }
 }
 
+/// What a name and a path's last component make.
+type Found = fn(String, String) -> Endpoint;
+
 /// Reads a path. `/v2` is as good as `/v2/`, and `uploads` as `uploads/`.
 pub fn endpoint(path: &str) -> Endpoint {
     let Some(path) = decoded(path) else {
@@ -79,7 +82,7 @@ pub fn endpoint(path: &str) -> Endpoint {
     let parts: Vec<&str> = rest.split('/').collect();
     // The longest forms first: a repository may be called a/blobs, but `a/blobs/uploads/ID` is no
     // manifest or blob of it, since none has the word before the last.
-    let (name, found): (&[&str], fn(String, String) -> Endpoint) = match parts.as_slice() {
+    let (name, found): (&[&str], Found) = match parts.as_slice() {
         [name @ .., "blobs", "uploads", ""] | [name @ .., "blobs", "uploads"] => {
             (name, |name, _| Endpoint::Uploads(name))
         }

@@ -148,11 +148,11 @@ async fn run(
             let _open = server.metrics.connected();
             match acceptor {
                 None => connection(server, stream, peer, watcher).await,
+                // Scanners, and clients that do not trust the certificate, are not told of.
                 Some(acceptor) => {
-                    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(server, stream, peer, watcher).await,
-                        // Scanners and clients that do not trust the certificate.
-                        Ok(Err(_)) | Err(_) => {}
+                    let secured = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+                    if let Ok(Ok(stream)) = secured {
+                        connection(server, stream, peer, watcher).await;
                     }
                 }
             }

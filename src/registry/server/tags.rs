@@ -199,7 +199,10 @@ pub fn write_index(repository: &Repository) -> Result<()> {
         let what = || format!("cannot write {}", temporary.display());
         let file = File::create_new(&temporary).with_context(what)?;
         // The file system's clock, not ours, which is finer: it is compared with a directory's time.
-        let begun = file.metadata().and_then(|m| m.modified()).with_context(what)?;
+        let begun = file
+            .metadata()
+            .and_then(|m| m.modified())
+            .with_context(what)?;
         let mut out = BufWriter::new(file);
         write!(
             out,
