@@ -220,7 +220,7 @@ impl Filters {
                         !image.is_empty()
                             && (*image == value || image.split(':').next() == Some(value))
                     })
-                    && (event.kind == "image" || attribute("image") != "")
+                    && (event.kind == "image" || !attribute("image").is_empty())
             }
             "container" | "volume" | "network" => of(key, value),
             _ => false,
