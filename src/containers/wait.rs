@@ -69,7 +69,8 @@ fn next_exit(container: &Container) -> Result<i32> {
     let before = reconcile::settled(container)?.finished_at;
     loop {
         let status = reconcile::settled(container)?;
-        if status.finished_at != before {
+        // While it is removed it looks as if it had never run.
+        if status.finished_at != before && status.phase != Phase::Created {
             return Ok(status.exit_code); // it was short
         }
         if status.phase.is_live() && status.phase != Phase::Restarting {
@@ -86,8 +87,10 @@ fn next_exit(container: &Container) -> Result<i32> {
 fn removed(container: &Container) -> Result<i32> {
     let mut code = 0;
     while !is_gone(container)? {
-        // A removal takes the files one by one.
-        if let Ok(status) = reconcile::status(container) {
+        // A removal takes the files one by one: one without a status looks as if it had never run.
+        if let Ok(status) = reconcile::status(container)
+            && status.phase != Phase::Created
+        {
             code = status.exit_code;
             if matches!(status.phase, Phase::Running | Phase::Paused) {
                 code = end_of(container)?.unwrap_or(code);
