@@ -1,5 +1,7 @@
 //! SIGKILL at each step of start, stop and rm: nothing leaks, and the next command sees the truth.
 //!
+//! Host only: it runs a few hundred commands under strace, which takes minutes in an emulated machine
+//!
 //! Read next: `crash.rs`, where the moments are those of a clock; `src/containers/reconcile.rs`.
 
 mod common;
