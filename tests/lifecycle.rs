@@ -94,22 +94,29 @@ fn events_tell_a_life_in_dockers_words() {
     host.fails(125, &["events", "--since", "x"]);
 }
 
+/// Seconds since 1970.
+fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("a time").as_secs_f64()
+}
+
 #[test]
 fn events_are_followed_until_a_time() {
     needs!("root");
     let host = Host::new("events-follow");
+    host.ok(&["run", "--rm", "lab", "true"]); // makes the image
+    let since = now().to_string();
+    let until = (now() + 12.0).to_string();
     let root = host.root.path().to_path_buf();
     let follow = std::thread::spawn(move || {
-        let at = (std::time::SystemTime::now() + Duration::from_secs(4))
-            .duration_since(std::time::UNIX_EPOCH)
-            .expect("a time")
-            .as_secs_f64();
         run_in(
             &root,
             [
                 "events",
+                "--since",
+                &since,
                 "--until",
-                &at.to_string(),
+                &until,
                 "--format",
                 "{{.Action}}",
             ],
