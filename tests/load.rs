@@ -1,5 +1,7 @@
 //! Many at once, and with something taken away: each ends in a clear state and loses nothing.
 //!
+//! Host only: hundreds of containers at once are too many for an emulated machine
+//!
 //! Read next: `crash.rs`; `src/containers/reconcile.rs`.
 
 mod common;
