@@ -47,7 +47,8 @@ fn apply(action: &dyn Action) {
             false => p.clone(),
         };
         // How a procfs is reached is the host's affair: the journal has it, the plan does not.
-        let reaching = |p: &&Planned| !matches!(&*p.call, "fsopen" | "fsconfig" | "fsmount");
+        let reaching =
+            |p: &&Planned| !matches!(&*p.call, "fsopen" | "fsconfig" | "fsmount" | "open_tree");
         list.iter().filter(reaching).map(shorten).collect()
     };
     assert_eq!(plain(&calls), plain(&action.calls()), "{action:?}");
