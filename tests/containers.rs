@@ -118,6 +118,12 @@ fn a_life() {
             .contains("stopped container")
     );
     assert_eq!(host.ok(&["restart", "www"]), "www");
+    for _ in 0..200 {
+        if host.ok(&["logs", "www"]) == "hi\nhi" {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     assert_eq!(host.ok(&["kill", "-s", "KILL", "www"]), "www");
     assert_eq!(host.ok(&["wait", "www"]), "137");
     assert_eq!(host.ok(&["logs", "www"]), "hi\nhi");
