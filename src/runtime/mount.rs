@@ -414,14 +414,23 @@ pub fn target(root: BorrowedFd<'_>, path: &Path, directory: bool) -> Result<Owne
     };
     // The one above is there as a rule; if not, it is made in the same way.
     let parent = target(root, above, true)?;
-    match directory {
-        true => sys::fs::mkdirat(&parent, name, 0o755)?,
+    let made = match directory {
+        true => sys::fs::mkdirat(&parent, name, 0o755),
         false => {
             let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
-            sys::fs::openat(&parent, name, flags, 0o644)?;
+            sys::fs::openat(&parent, name, flags, 0o644).map(drop)
+        }
+    };
+    match made {
+        // Another container with the same root has just made it; or it is a link to nothing.
+        Err(e) if e.errno == sys::Errno::EEXIST => {
+            open_in_root(root, path, libc::O_PATH).map_err(|_| e.into())
+        }
+        made => {
+            made?;
+            open_in_root(root, path, libc::O_PATH)
         }
     }
-    open_in_root(root, path, libc::O_PATH)
 }
 
 fn is_directory(fd: BorrowedFd<'_>) -> Result<bool> {
