@@ -501,9 +501,10 @@ fn a_list_of_tags_of_any_length_takes_the_memory_of_a_page() {
     for args in [&[][..], &["--json"], &["--format", "{{.Name}}"]] {
         let few = memory_of_tags(&root, 2000, args);
         let many = memory_of_tags(&root, 40_000, args);
-        // The names alone are more than a megabyte.
+        // The names that are not of the last page take two megabytes in memory; the kernel's count
+        // itself is some hundred kilobytes off.
         assert!(
-            many < few + 500,
+            many < few + 1000,
             "{args:?}: {few} kB for 2,000 tags and {many} kB for 40,000"
         );
     }
