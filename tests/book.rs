@@ -1,5 +1,7 @@
 //! The book and the README: what they quote exists, what they link to exists, and every glassbox
 //! command that they show is one that the binary would take.
+//!
+//! Any kernel: it reads texts.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The plans of stage 2, purely: what each limit becomes on each kind of host, without root.
 //!
+//! Any kernel: plans are pure.
+//!
 //! The hosts are examples (`Host::example_*`), so these tests give the same result everywhere.
 
 mod common;

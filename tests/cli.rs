@@ -1,5 +1,7 @@
 //! The command line as a whole: the help reference is a snapshot, every subcommand has examples,
 //! completions and manual pages cover all of it, and wrong words end in the error form.
+//!
+//! Any kernel: it reads texts.
 
 mod common;
 

@@ -1,4 +1,6 @@
 //! `image import URL`: a tar from a web server on the loopback, which answers well and badly.
+//!
+//! Any kernel: HTTP and ordinary files.
 
 mod common;
 

@@ -1,5 +1,7 @@
 //! The plan of a container, without root: what would be done, on three kinds of host.
 //!
+//! Any kernel: plans are pure.
+//!
 //! A plan is pure, so the plan of a host that this test does not run on is as good as any. What
 //! the snapshots show is the order of steps and their system calls; reading them is the quickest
 //! way to see how a container is made.

@@ -1,5 +1,7 @@
 //! Who may: the bearer token dance, docker's and podman's files, credential helpers, the login.
 //!
+//! Any kernel: HTTP, and files of the user.
+//!
 //! What it does: a registry and a token server in the test, and a home directory of the test's own.
 //!
 //! Read next: `tests/common/web.rs`.

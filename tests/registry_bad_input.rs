@@ -1,5 +1,7 @@
 //! What a registry must not be able to do to us: a corpus, one test a case.
 //!
+//! Any kernel: HTTP and ordinary files.
+//!
 //! What it does: each case is a server that answers something hostile or broken, or an image that
 //! is. The pull must fail with these words, or take what can be taken; either way nothing is written
 //! outside the store's own directories, and a pull that failed leaves nothing at all.

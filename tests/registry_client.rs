@@ -1,6 +1,8 @@
 //! The registry client against small servers on the loopback: what comes is whole, exact, and its
 //! password goes nowhere else.
 //!
+//! Any kernel: HTTP and ordinary files.
+//!
 //! Read next: `tests/registry_bad_input.rs` (what must be refused), `tests/registry_faults.rs`.
 
 mod common;

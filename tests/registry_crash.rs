@@ -1,6 +1,8 @@
 //! SIGKILL to a pull or a push at any moment: the store stays right, nothing is visible that is not
 //! whole, and the next one goes on where that one was.
 //!
+//! Any kernel: HTTP and ordinary files.
+//!
 //! Read next: `src/images/staging.rs`, `src/images/receive.rs`; `crash.rs` (the same for containers).
 
 mod common;

@@ -1,6 +1,8 @@
 //! Registries that falter: uploads that stop in the middle, answers that come late or ask for
 //! patience; and what is in the specification but not in every registry.
 //!
+//! Any kernel: HTTP and ordinary files.
+//!
 //! Read next: `tests/common/memory.rs`, `tests/registry_client.rs` (what comes here).
 
 mod common;

@@ -1,5 +1,7 @@
 //! Our registry as a program: users, TLS, read-only, log, counters, gc, and what SIGKILL leaves.
 //!
+//! Any kernel: HTTP and ordinary files.
+//!
 //! What it does: a registry a test, asked by hand; `kill -9` at any moment must lose nothing that was
 //! acknowledged and show nothing that was not.
 //!

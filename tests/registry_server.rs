@@ -1,5 +1,7 @@
 //! Our registry, asked by hand: each requirement of the distribution specification.
 //!
+//! Any kernel: HTTP and ordinary files.
+//!
 //! What it does: a registry a test, requests byte for byte. `distribution_musts.md` names the test
 //! of each MUST.
 //!

@@ -1,6 +1,8 @@
 //! Whom to trust: registries behind TLS with an authority of their own, and who asks for whose
 //! certificate.
 //!
+//! Any kernel: HTTP, and TLS in the program.
+//!
 //! Read next: `tests/common/certificates.rs`.
 
 mod common;

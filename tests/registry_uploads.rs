@@ -1,5 +1,7 @@
 //! Our registry, asked by hand: how blobs come in.
 //!
+//! Any kernel: HTTP and ordinary files.
+//!
 //! What it does: in one piece, in chunks, after a break, from another repository; and what is
 //! refused. `distribution_musts.md` names the test of each MUST.
 //!

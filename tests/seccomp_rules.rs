@@ -1,5 +1,7 @@
 //! Rules and profiles of filters: on random rules and calls the compiled program, the description
 //! and the definition agree; profiles of docker's format are decided or refused, never a crash.
+//!
+//! Any kernel: the compiler and the simulator are ours.
 
 use glassbox::security::capabilities::{CapSet, DOCKER_DEFAULT};
 use glassbox::security::seccomp::bpf::{Data, Instruction, run};

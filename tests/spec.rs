@@ -1,5 +1,7 @@
 //! The OCI documents: nothing is lost in a round trip, and the types agree with the `oci-spec`
 //! crate in both directions.
+//!
+//! Any kernel: documents are read and written in memory.
 
 use glassbox::spec::image::{Descriptor, ImageConfig, Index, Manifest, Platform};
 use glassbox::spec::runtime::{NamespaceType, SeccompOp, Spec, State, Status};
