@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const INPUT_ROOM: usize = 64 * 1024;
 /// An unfinished line is logged after this long.
 const LINE_WAIT_MS: i32 = 100;
+/// A monitor that has had nothing to do for this long gives back the pages of its code.
+const REST_AFTER_MS: i32 = 1000;
 
 /// One process that talks to the monitor.
 #[derive(Debug)]
@@ -101,6 +103,8 @@ pub struct Streams {
     close_input: bool,
     outputs: Vec<(OwnedFd, Stream)>,
     terminal: bool,
+    /// Nothing has happened for [`REST_AFTER_MS`], and what memory could be given back was.
+    at_rest: bool,
 }
 
 impl Streams {
@@ -117,6 +121,7 @@ impl Streams {
             close_input: false,
             outputs: Vec::new(),
             terminal: tty,
+            at_rest: false,
         };
         streams.set_fifos(outer);
         streams
@@ -153,7 +158,8 @@ impl Streams {
         loop {
             let wait = match &self.log {
                 Some(log) if log.has_pending() => LINE_WAIT_MS,
-                _ => -1,
+                _ if self.at_rest => -1,
+                _ => REST_AFTER_MS,
             };
             let ended = self.turn(Some(&launched.pidfd), listener, clients, word, wait);
             if !ended {
@@ -240,11 +246,14 @@ impl Streams {
             Err(_) => return pidfd.is_some(), // out of memory: look at everything again
         };
         drop(asked);
-        if ready.iter().all(|r| *r == Ready::default())
-            && let Some(log) = &mut self.log
-        {
+        let quiet = ready.iter().all(|r| *r == Ready::default());
+        if quiet && let Some(log) = &mut self.log {
             let _ = log.flush(Time::now()); // reported at the next write
         }
+        if quiet && wait == REST_AFTER_MS {
+            sys::memory::drop_code();
+        }
+        self.at_rest = quiet && wait == REST_AFTER_MS;
         let mut ready = ready.into_iter();
         let ended = pidfd.is_some() && ready.next().is_some_and(|r| r.readable);
         let incoming = listener.is_some() && ready.next().is_some_and(|r| r.readable);

@@ -1,11 +1,12 @@
 //! `glassbox ns enter`. What it does is in its help. The plan is
 //! [`crate::namespaces::EnterRequest`]'s. Read next: `carry_out.rs`.
 
+use super::kinds::KindFlags;
 use super::carry_out::{PlanFlags, carry_out, command_or_shell, environment, signals};
 use super::target::resolve;
 use crate::error::Result;
 use crate::journal::Scene;
-use crate::namespaces::{EnterRequest, Kind};
+use crate::namespaces::EnterRequest;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,33 +24,8 @@ Examples:
   glassbox ns enter /run/blue.net -- ip addr        a pinned namespace
   glassbox ns enter --explain 4211 -- true          show in which order, and why")]
 pub struct Args {
-    /// Enter the user namespace.
-    #[arg(short = 'U', long, help_heading = "Namespaces")]
-    user: bool,
-    /// Enter the mount namespace.
-    #[arg(short, long, alias = "mnt", help_heading = "Namespaces")]
-    mount: bool,
-    /// Enter the pid namespace.
-    #[arg(short, long, help_heading = "Namespaces")]
-    pid: bool,
-    /// Enter the network namespace.
-    #[arg(short, long, alias = "network", help_heading = "Namespaces")]
-    net: bool,
-    /// Enter the IPC namespace.
-    #[arg(short, long, help_heading = "Namespaces")]
-    ipc: bool,
-    /// Enter the UTS namespace.
-    #[arg(short, long, help_heading = "Namespaces")]
-    uts: bool,
-    /// Enter the cgroup namespace.
-    #[arg(short = 'C', long, help_heading = "Namespaces")]
-    cgroup: bool,
-    /// Enter the time namespace.
-    #[arg(short = 'T', long, help_heading = "Namespaces")]
-    time: bool,
-    /// Enter all that differ. This is the default.
-    #[arg(short, long, help_heading = "Namespaces")]
-    all: bool,
+    #[command(flatten)]
+    kinds: KindFlags,
 
     /// Run the command as this user id of the namespace. [default: 0 in another user namespace]
     #[arg(short = 'S', long, value_name = "UID")]
@@ -79,19 +55,10 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: Args) -> Result<u8> {
-    let kinds: BTreeSet<Kind> = [
-        (args.user, Kind::User),
-        (args.mount, Kind::Mnt),
-        (args.uts, Kind::Uts),
-        (args.ipc, Kind::Ipc),
-        (args.pid, Kind::Pid),
-        (args.net, Kind::Net),
-        (args.cgroup, Kind::Cgroup),
-        (args.time, Kind::Time),
-    ]
-    .into_iter()
-    .filter_map(|(wanted, kind)| (wanted && !args.all).then_some(kind))
-    .collect();
+    let kinds = match args.kinds.all {
+        true => BTreeSet::new(), // all that differ
+        false => args.kinds.named(),
+    };
     let request = EnterRequest {
         target: resolve(&args.target, args.root.as_deref())?,
         kinds,

@@ -6,6 +6,7 @@
 
 pub(super) mod carry_out;
 mod enter;
+mod kinds;
 mod ls;
 mod pin;
 mod run;

@@ -1,6 +1,7 @@
 //! `glassbox ns run`. What it does is in its help. The plan is
 //! [`crate::namespaces::RunRequest`]'s. Read next: `carry_out.rs`.
 
+use super::kinds::KindFlags;
 use super::carry_out::{PlanFlags, carry_out, command_or_shell, environment, signals};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::journal::Scene;
@@ -16,7 +17,8 @@ use std::path::PathBuf;
 /// a second process, PID 1 inside; glassbox waits, forwards signals and exits with its status
 /// (128 + n for signal n).
 ///
-/// An ordinary user needs --user --map-root-user (or --all) with any of the others.
+/// An ordinary user needs --user --map-root-user (or --all) with any of the others. --all maps the
+/// caller to root inside where no other map is given.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -31,33 +33,8 @@ Examples:
 Exit status: the command's; 128+n when signal n ended it; 127 no such command; 126 it cannot be
 executed; 125 glassbox itself failed.")]
 pub struct Args {
-    /// A new user namespace: ids and capabilities.
-    #[arg(short = 'U', long, help_heading = "Namespaces")]
-    user: bool,
-    /// A new mount namespace.
-    #[arg(short, long, alias = "mnt", help_heading = "Namespaces")]
-    mount: bool,
-    /// A new pid namespace.
-    #[arg(short, long, help_heading = "Namespaces")]
-    pid: bool,
-    /// A new network namespace, its loopback device up.
-    #[arg(short, long, alias = "network", help_heading = "Namespaces")]
-    net: bool,
-    /// A new IPC namespace.
-    #[arg(short, long, help_heading = "Namespaces")]
-    ipc: bool,
-    /// A new UTS namespace: host name and domain name.
-    #[arg(short, long, help_heading = "Namespaces")]
-    uts: bool,
-    /// A new cgroup namespace: the present cgroup looks like the root.
-    #[arg(short = 'C', long, help_heading = "Namespaces")]
-    cgroup: bool,
-    /// A new time namespace.
-    #[arg(short = 'T', long, help_heading = "Namespaces")]
-    time: bool,
-    /// All eight, and --map-root-user where no other map is given.
-    #[arg(short, long, help_heading = "Namespaces")]
-    all: bool,
+    #[command(flatten)]
+    kinds: KindFlags,
 
     /// Map the caller to root inside. Implies --user.
     #[arg(short = 'r', long, help_heading = "Ids")]
@@ -134,7 +111,7 @@ fn request(args: &Args, caller: &Caller) -> Result<RunRequest> {
         request.uid_map = automatic(IdKind::Uid, caller.uid)?;
         request.gid_map = automatic(IdKind::Gid, caller.gid)?;
     }
-    if args.map_root_user || (args.all && request.uid_map.is_empty()) {
+    if args.map_root_user || (args.kinds.all && request.uid_map.is_empty()) {
         let clash = request.uid_map.iter().any(|m| m.inside == 0);
         if !clash {
             request.uid_map.insert(0, IdMap::one(0, caller.uid));
@@ -161,20 +138,12 @@ fn request(args: &Args, caller: &Caller) -> Result<RunRequest> {
 }
 
 fn kinds(args: &Args) -> BTreeSet<Kind> {
-    let user = args.user || args.map_root_user || args.map_auto;
-    [
-        (user, Kind::User),
-        (args.mount, Kind::Mnt),
-        (args.uts, Kind::Uts),
-        (args.ipc, Kind::Ipc),
-        (args.pid, Kind::Pid),
-        (args.net, Kind::Net),
-        (args.cgroup, Kind::Cgroup),
-        (args.time, Kind::Time),
-    ]
-    .into_iter()
-    .filter_map(|(wanted, kind)| (wanted || args.all).then_some(kind))
-    .collect()
+    if args.kinds.all {
+        return BTreeSet::from(Kind::ALL);
+    }
+    let mut kinds = args.kinds.named();
+    kinds.extend((args.map_root_user || args.map_auto).then_some(Kind::User));
+    kinds
 }
 
 /// The new root as an absolute path: it is used from several working directories.
