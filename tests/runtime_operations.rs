@@ -97,6 +97,25 @@ fn each_operation_in_each_state() {
 }
 
 #[test]
+fn a_paused_container_ends_when_it_is_killed_or_deleted() {
+    needs!("root");
+    let mut box_ = Runtime::new("frozen", SLEEP);
+    // A second process, which the freezer holds as well.
+    box_.bundle.process()["args"] = json!(["sh", "-c", "sleep 100 & exec sleep 100"]);
+    box_.up();
+    box_.run(&["pause"]).ok();
+    assert_eq!(box_.status(), "paused");
+    box_.run(&["delete", "--force"]).ok();
+    box_.nothing_left();
+    box_.up();
+    box_.run(&["pause"]).ok();
+    box_.go(box_.command(&["kill", &box_.id, "KILL"])).ok();
+    box_.wait_for("stopped");
+    box_.run(&["delete"]).ok();
+    box_.nothing_left();
+}
+
+#[test]
 fn a_failed_create_leaves_nothing() {
     needs!("root");
     let mut box_ = Runtime::new("rollback", SLEEP);

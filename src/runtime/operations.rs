@@ -284,7 +284,7 @@ pub fn start(container: &mut Container, host: &Host, watch: &mut dyn Watch) -> R
     let after = hooks::run(Moment::Poststart, &hooks.poststart, &state);
     if after.is_err() {
         // Specification 1.3: the container is stopped, and the error is told.
-        let _ = end(container);
+        let _ = end(container, host);
     }
     after
 }
@@ -395,7 +395,7 @@ pub fn delete(root: &Root, id: &str, force: bool, host: &Host) -> Result<Vec<Err
         )
         .hint("`kill` it first, or delete it with --force"));
     }
-    end(&container)?;
+    end(&container, host)?;
     let spec = container.spec()?;
     super::remove(&spec, host)?;
     take_back_mounts(&container, &spec, host)?;
@@ -426,8 +426,8 @@ fn take_back_mounts(container: &Container, spec: &Spec, host: &Host) -> Result<(
     }
 }
 
-/// Kills the first process and waits until it has ended.
-fn end(container: &Container) -> Result<()> {
+/// Kills the first process and waits until it has ended. One that is frozen is thawed.
+fn end(container: &Container, host: &Host) -> Result<()> {
     if !container.is_alive() {
         return Ok(());
     }
@@ -436,6 +436,14 @@ fn end(container: &Container) -> Result<()> {
     };
     if container.is_alive() {
         let _ = sys::process::pidfd_send_signal(&pidfd, libc::SIGKILL); // gone is as good
+        if let Some(group) = container.group(host)?
+            && lifecycle::freezer(&group).is_some()
+        {
+            // cgroup v1: a frozen process dies only after the thaw, and one that is freezing or
+            // being frozen at this moment counts as well. The signal waits for it: it runs no
+            // further instruction of its own.
+            lifecycle::thaw(&group)?;
+        }
     }
     let until = Instant::now() + PATIENCE;
     let mut nap = Duration::from_micros(100);
@@ -445,9 +453,8 @@ fn end(container: &Container) -> Result<()> {
                 "process {} of container {} does not end",
                 container.record.pid, container.record.id
             ))
-            .hint("it may be frozen, or wait in the kernel: see its state in /proc"));
+            .hint("a cgroup above its own may be frozen, or it waits in the kernel: see its state in /proc"));
         }
-        // In a frozen v1 group it would wait for ever; its group is killed as a whole below.
         std::thread::sleep(nap);
         nap = (nap * 2).min(Duration::from_millis(20));
     }
