@@ -196,3 +196,17 @@ fn spec_writes_a_bundle_that_runs() {
     );
     box_.nothing_left();
 }
+
+#[test]
+fn spec_writes_a_bundle_for_an_ordinary_user() {
+    let dir = common::TempRoot::new("rootless-spec");
+    let place = dir.path().display().to_string();
+    // The switch of the same name that stands before the operation takes a value; this one does not.
+    let made = common::run(["runtime", "spec", "--rootless", "--bundle", place.as_str()]);
+    made.success();
+    let text = std::fs::read_to_string(dir.join("config.json")).expect("config.json");
+    let spec: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(spec["linux"]["uidMappings"][0]["size"], 1, "{text}");
+    let namespaces = spec["linux"]["namespaces"].as_array().expect("a list");
+    assert!(namespaces.contains(&json!({"type": "user"})), "{text}");
+}

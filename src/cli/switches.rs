@@ -2,7 +2,8 @@
 //!
 //! What it does: rewrites `--switch=true` to `--switch` and drops `--switch=false`, before the
 //! parser sees them, for every switch of a command. What stands after the first word that is no
-//! option belongs to the container's program and is left alone where the command says so.
+//! option belongs to the container's program and is left alone where the command says so; where it
+//! names a subcommand, what follows are that one's arguments.
 //! What it implements: the boolean flags of pflag, which docker's command line is made with.
 //! Interface: [`rewrite`]. Read next: `mod.rs`.
 
@@ -20,6 +21,11 @@ pub fn rewrite(command: &Command, args: &[OsString]) -> Vec<OsString> {
         if text == "--" || (ends_at_word && (!text.starts_with('-') || text == "-")) {
             kept.push(arg.clone());
             break;
+        }
+        if let Some(below) = command.find_subcommand(text) {
+            let words: Vec<OsString> = std::iter::once(arg).chain(rest).cloned().collect();
+            kept.extend(rewrite(below, &words));
+            return kept;
         }
         match option(command, text) {
             Some((found, Some(value))) if is_switch(found) => match value {
@@ -81,7 +87,20 @@ mod tests {
     use super::*;
 
     fn after(words: &str) -> String {
-        let command = Command::new("run")
+        rewritten(&run(), words)
+    }
+
+    fn rewritten(command: &Command, words: &str) -> String {
+        let args: Vec<OsString> = words.split(' ').map(Into::into).collect();
+        let all: Vec<_> = rewrite(command, &args)
+            .iter()
+            .map(|a| a.to_str().unwrap().to_string())
+            .collect();
+        all.join(" ")
+    }
+
+    fn run() -> Command {
+        Command::new("run")
             .arg(Arg::new("rm").long("rm").action(ArgAction::SetTrue))
             .arg(
                 Arg::new("tty")
@@ -91,13 +110,7 @@ mod tests {
             )
             .arg(Arg::new("in").short('i').action(ArgAction::SetTrue))
             .arg(Arg::new("env").short('e').long("env"))
-            .arg(Arg::new("image").num_args(1..).trailing_var_arg(true));
-        let args: Vec<OsString> = words.split(' ').map(Into::into).collect();
-        let all: Vec<_> = rewrite(&command, &args)
-            .iter()
-            .map(|a| a.to_str().unwrap().to_string())
-            .collect();
-        all.join(" ")
+            .arg(Arg::new("image").num_args(1..).trailing_var_arg(true))
     }
 
     #[test]
@@ -114,5 +127,36 @@ mod tests {
             "run -e=a --env=b --env c --rm=maybe img"
         );
         assert_eq!(after("run -- --rm=true"), "run -- --rm=true");
+    }
+
+    #[test]
+    fn a_subcommand_has_switches_of_its_own() {
+        let spec = Command::new("spec")
+            .arg(
+                Arg::new("rootless")
+                    .long("rootless")
+                    .action(ArgAction::SetTrue),
+            )
+            .arg(Arg::new("bundle").long("bundle"));
+        let top = Command::new("runtime")
+            .arg(Arg::new("rootless").long("rootless"))
+            .subcommand(spec)
+            .subcommand(run());
+        for (words, wanted) in [
+            (
+                "runtime --rootless run spec --rootless=true --bundle=x",
+                "runtime --rootless run spec --rootless --bundle=x",
+            ),
+            (
+                "runtime spec --rootless --bundle run --rootless=false",
+                "runtime spec --rootless --bundle run",
+            ),
+            (
+                "runtime run --rm=false -it=true id --rm=false",
+                "runtime run -it id --rm=false",
+            ),
+        ] {
+            assert_eq!(rewritten(&top, words), wanted);
+        }
     }
 }
