@@ -5,10 +5,10 @@
 //! so a killed process holds none.
 //!
 //! What it implements: rename(2), fsync(2), flock(2). Interface: [`write_atomically`],
-//! [`write_even_if_full`], [`read_json`], [`to_json`], [`lock`], [`open_lock`]. Read next: `containers/state.rs` and
+//! [`write_even_if_full`], [`read_json`], [`from_json`], [`to_json`], [`lock`], [`open_lock`]. Read next: `containers/state.rs` and
 //! `runtime/store.rs`, which keep state by it.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::sys;
 use serde::Serialize;
 use std::fs::File;
@@ -75,6 +75,21 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T
             .map(Some),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// A document out of JSON that somebody else wrote. Errors name the field:
+/// `linux.namespaces[6].type: unknown variant …`.
+pub fn from_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let plain = match serde_json::from_slice(bytes) {
+        Ok(document) => return Ok(document),
+        Err(error) => error,
+    };
+    // Only now: to keep account of the path takes time.
+    let mut again = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, T>(&mut again) {
+        Err(error) => Err(Error::new(error.to_string())),
+        Ok(_) => Err(Error::new(plain.to_string())), // what follows the document
     }
 }
 

@@ -286,7 +286,7 @@ fn a_console_socket_takes_the_terminal() {
         json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
         "options": ["newinstance", "ptmxmode=0666", "mode=0620"]}),
     );
-    box_.create(&[]).fails("nobody takes the terminal");
+    box_.create(&[]).fails("nobody takes it");
     box_.nothing_left();
     let path = box_.path("console.sock").display().to_string();
     let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();

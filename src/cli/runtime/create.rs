@@ -2,13 +2,14 @@
 //!
 //! Read next: [`crate::runtime::operations::create`].
 
+use super::streams::{DetachArgs, ProgramArgs};
 use super::{CgroupManager, Common};
 use crate::cli::run::options;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Result};
 use crate::host::Host;
 use crate::runtime::{self, Launched, Wishes, operations};
 use crate::spec::runtime::{ConsoleSize, Spec};
-use crate::{containers, sys};
+use crate::{containers, files, sys};
 use std::path::{Path, PathBuf};
 
 /// What `create` and `run` share.
@@ -17,15 +18,8 @@ pub(super) struct BundleArgs {
     /// The bundle
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
-    /// A unix socket that takes the terminal's outer end
-    #[arg(long, value_name = "SOCKET")]
-    console_socket: Option<PathBuf>,
-    /// Write the process id there
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-    /// Give the program the descriptors 3 … N+2 of this process
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    preserve_fds: u32,
+    #[command(flatten)]
+    program: ProgramArgs,
     /// Move the root instead of pivot_root: weaker, for a host whose root is a ramfs
     #[arg(long)]
     no_pivot: bool,
@@ -47,9 +41,8 @@ pub(super) struct CreateArgs {
 pub(super) struct RunArgs {
     #[command(flatten)]
     bundle: BundleArgs,
-    /// Do not wait for its end
-    #[arg(short, long)]
-    detach: bool,
+    #[command(flatten)]
+    waiting: DetachArgs,
     /// Do not delete the container when it ends
     #[arg(long)]
     keep: bool,
@@ -70,7 +63,7 @@ pub(super) fn run(args: RunArgs, common: &Common) -> Result<u8> {
             .context("cannot become a subreaper")?;
     }
     let host = Host::detect()?;
-    let mut created = make(&args.bundle, common, args.detach, &host)?;
+    let mut created = make(&args.bundle, common, args.waiting.detach, &host)?;
     let id = args.bundle.id.as_str();
     let clear = || operations::delete(&common.root, id, true, &host);
     if let Err(error) = operations::start(&mut created.container, &host, &mut *common.explain.watch()) {
@@ -79,7 +72,7 @@ pub(super) fn run(args: RunArgs, common: &Common) -> Result<u8> {
             Err(more) => error.hint(format!("and the clean-up failed too: {more:#}")),
         });
     }
-    if args.detach {
+    if args.waiting.detach {
         return Ok(0);
     }
     let tty = created.terminal.is_some();
@@ -108,20 +101,8 @@ fn make(args: &BundleArgs, common: &Common, detached: bool, host: &Host) -> Resu
         spec.linux.get_or_insert_default().cgroups_path = Some(String::new());
     }
     let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
-    match (terminal, detached, &args.console_socket) {
-        (true, true, None) => {
-            return Err(Error::kind(
-                Kind::Usage,
-                "process.terminal is true, and nobody takes the terminal",
-            )
-            .hint("give --console-socket, a unix socket that waits for it"));
-        }
-        (false, _, Some(_)) => {
-            return Err(Error::kind(Kind::Usage, "a console socket was given, and process.terminal is false"));
-        }
-        _ => {}
-    }
-    if let (Some(process), true, None) = (&mut spec.process, terminal, &args.console_socket)
+    args.program.check_terminal(terminal, detached, "process.terminal")?;
+    if let (Some(process), true, None) = (&mut spec.process, terminal, &args.program.console_socket)
         && process.console_size.is_none()
     {
         process.console_size = containers::client::window_size().map(|(height, width)| ConsoleSize {
@@ -131,14 +112,14 @@ fn make(args: &BundleArgs, common: &Common, detached: bool, host: &Host) -> Resu
         });
     }
     warn_of_ungrantable(&mut spec, common)?;
-    let preserve_fds = preserved(args.preserve_fds, &mut spec)?;
+    let preserve_fds = args.program.preserved(&mut spec)?;
     let request = operations::Create {
         id: &args.id,
         bundle: &bundle,
         spec,
         host,
-        console: args.console_socket.as_deref(),
-        pid_file: args.pid_file.as_deref(),
+        console: args.program.console_socket.as_deref(),
+        pid_file: args.program.pid_file.as_deref(),
         wishes: Wishes {
             preserve_fds,
             no_pivot: args.no_pivot,
@@ -156,7 +137,7 @@ pub(super) fn read_config(bundle: &Path) -> Result<Spec> {
     let bytes = std::fs::read(&path)
         .with_context(|| format!("cannot read {}", path.display()))
         .map_err(|e| e.hint("`glassbox runtime spec` writes one to begin with").topic("oci-bundle"))?;
-    serde_json::from_slice(&bytes)
+    files::from_json(&bytes)
         .with_context(|| format!("{} is no runtime configuration", path.display()))
         .map_err(|e| e.topic("oci-bundle"))
 }
@@ -174,26 +155,4 @@ pub(super) fn warn_of_ungrantable(spec: &mut Spec, common: &Common) -> Result<()
         ));
     }
     Ok(())
-}
-
-/// Descriptors that the program gets: those of systemd's socket activation (`LISTEN_FDS`) and N
-/// more. Each must be open now, or one that we open later would take its number and leak.
-pub(super) fn preserved(asked: u32, spec: &mut Spec) -> Result<u32> {
-    let passed = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
-    if passed > 0
-        && let Some(process) = &mut spec.process
-    {
-        process.env.push(format!("LISTEN_FDS={passed}"));
-        process.env.push("LISTEN_PID=1".into());
-    }
-    let count = passed + asked;
-    for fd in 3..3 + count {
-        if !Path::new(&format!("/proc/self/fd/{fd}")).exists() {
-            return Err(Error::kind(
-                Kind::Usage,
-                format!("descriptor {fd} was to be preserved, and is not open"),
-            ));
-        }
-    }
-    Ok(count)
 }

@@ -3,9 +3,10 @@
 //! Read next: [`crate::runtime::exec()`].
 
 use super::Common;
-use super::create::{preserved, warn_of_ungrantable};
+use super::create::warn_of_ungrantable;
+use super::streams::{DetachArgs, ProgramArgs};
 use crate::cli::run::options;
-use crate::containers;
+use crate::{containers, files};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::runtime::{self, ExecRequest, Stdio, operations};
@@ -38,18 +39,10 @@ pub(super) struct ExecArgs {
     /// No program can gain privileges by being executed
     #[arg(long)]
     no_new_privs: bool,
-    /// Do not wait for its end
-    #[arg(short, long)]
-    detach: bool,
-    /// A unix socket that takes the terminal's outer end
-    #[arg(long, value_name = "SOCKET")]
-    console_socket: Option<PathBuf>,
-    /// Write the process id there
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-    /// Give the program the descriptors 3 … N+2 of this process
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    preserve_fds: u32,
+    #[command(flatten)]
+    waiting: DetachArgs,
+    #[command(flatten)]
+    program: ProgramArgs,
     /// Not supported: this build has no AppArmor
     #[arg(long, value_name = "PROFILE", hide = true)]
     apparmor: Option<String>,
@@ -84,19 +77,11 @@ pub(super) fn exec(args: ExecArgs, common: &Common) -> Result<u8> {
     let process = process(&args, &spec)?;
     spec.process = Some(process);
     warn_of_ungrantable(&mut spec, common)?;
-    let preserve_fds = preserved(args.preserve_fds, &mut spec)?;
+    let preserve_fds = args.program.preserved(&mut spec)?;
     let process = spec.process.clone().unwrap_or_default();
-    let stdio = match (process.terminal, args.detach, &args.console_socket) {
-        (true, true, None) => {
-            return Err(Error::kind(Kind::Usage, "a terminal was asked for, and nobody takes it")
-                .hint("give --console-socket, a unix socket that waits for it"));
-        }
-        (false, _, Some(_)) => {
-            return Err(Error::kind(Kind::Usage, "a console socket was given, and no terminal asked for"));
-        }
-        (true, ..) => Stdio::Terminal,
-        (false, ..) => Stdio::Inherit,
-    };
+    let asked = if args.process.is_some() { "the process document" } else { "--tty" };
+    args.program.check_terminal(process.terminal, args.waiting.detach, asked)?;
+    let stdio = if process.terminal { Stdio::Terminal } else { Stdio::Inherit };
     operations::begin_journal(&container.dir, "exec")?;
     let request = ExecRequest {
         id: &args.id,
@@ -112,14 +97,14 @@ pub(super) fn exec(args: ExecArgs, common: &Common) -> Result<u8> {
     let mut watch = common.explain.watch();
     let mut launched = runtime::exec(request, &mut *watch, &options(common.explain.is_on()))?;
     drop(watch);
-    if let (Some(socket), Some(master)) = (&args.console_socket, &launched.terminal) {
+    if let (Some(socket), Some(master)) = (&args.program.console_socket, &launched.terminal) {
         operations::send_terminal(socket, master)?;
         launched.terminal = None;
     }
-    if let Some(file) = &args.pid_file {
+    if let Some(file) = &args.program.pid_file {
         operations::write_pid(file, launched.pid)?;
     }
-    if args.detach {
+    if args.waiting.detach {
         return Ok(0);
     }
     let tty = launched.terminal.is_some();
@@ -133,7 +118,7 @@ fn process(args: &ExecArgs, spec: &Spec) -> Result<Process> {
     }
     if let Some(path) = &args.process {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        return serde_json::from_slice(&bytes)
+        return files::from_json(&bytes)
             .with_context(|| format!("{} is no process of the specification", path.display()));
     }
     if args.command.is_empty() {

@@ -13,6 +13,7 @@ mod create;
 mod document;
 mod exec;
 mod list;
+mod streams;
 mod update;
 
 use super::explain_flag::ExplainFlag;

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::runtime::events::{self, OomCount};
 use crate::runtime::update;
 use crate::spec::runtime::{BlockIo, Cpu, Memory, Pids, Resources, Status};
-use crate::{sys, ui};
+use crate::{files, sys, ui};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -121,7 +121,7 @@ fn read_resources(path: &PathBuf) -> Result<Resources> {
         false => std::fs::read(path).map(|b| bytes = b),
     }
     .with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes)
+    files::from_json(&bytes)
         .with_context(|| format!("{} holds no resources of the specification", path.display()))
 }
 
