@@ -27,17 +27,21 @@ impl Containerd {
         let config = peers.root.write("config.toml", config);
         let daemon = peers.spawn("log", &["containerd", "-c", &config.display().to_string()]);
         let mut containerd = Containerd { daemon, peers };
-        common::cgroup::wait_for("containerd's answer", || {
-            assert!(
-                containerd.daemon.try_wait().expect("our child").is_none(),
-                "containerd ended"
-            );
-            containerd.ctr(&["version"]).code() == 0
-        });
+        containerd.wait_for_its_answer();
         containerd
             .ctr(&["image", "import", &containerd.peers.path("box.tar")])
             .success();
         containerd
+    }
+    fn wait_for_its_answer(&mut self) {
+        common::cgroup::wait_for("containerd's answer", || {
+            let ended = self.daemon.try_wait().expect("our child");
+            assert!(ended.is_none(), "containerd ended: {}", self.log());
+            self.ctr(&["version"]).code() == 0
+        });
+    }
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.peers.root.join("log")).unwrap_or_default()
     }
     fn words<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
         [&["ctr", "-a", "/run/c.sock"], args].concat()
@@ -171,7 +175,7 @@ fn ctr_runs_containers_on_it() {
 
 #[test]
 fn the_readmes_config_toml_is_one_that_containerd_takes() {
-    needs!("root", "containerd", "nsenter", "busybox");
+    needs!("root", "containerd", "ctr", "nsenter", "busybox");
     let peers = Peers::new("containerd-conf");
     let config = documented("BinaryName", &peers.runtime());
     let config = peers.root.write("config.toml", config);
@@ -185,4 +189,25 @@ fn the_readmes_config_toml_is_one_that_containerd_takes() {
     let out = peers.run(words).success();
     out.out_has("runtimes.glassbox.options]");
     out.out_has(&format!("BinaryName = {:?}", peers.runtime()));
+    // It starts with it, and with the plugin that a kubelet talks to. What that makes below /etc and
+    // /opt stays in this test's namespace.
+    const START: &str = "mkdir -p /run/etc && mount -t tmpfs tmpfs /run/etc
+        mkdir /run/etc/upper /run/etc/work
+        mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work overlay /etc
+        [ ! -d /opt ] || mount -t tmpfs tmpfs /opt
+        exec containerd -c \"$1\" --root \"$2\" --state /run/c/state --address /run/c.sock";
+    let root = peers.path("containerd");
+    let config = config.display().to_string();
+    let daemon = peers.spawn("log", &["sh", "-euc", START, "sh", &config, &root]);
+    let mut containerd = Containerd { daemon, peers };
+    containerd.wait_for_its_answer();
+    let plugins = containerd.ctr(&["plugins", "ls"]).success().stdout;
+    let line = plugins
+        .lines()
+        .map(|l| l.split_whitespace().collect::<Vec<_>>());
+    let cri = line
+        .into_iter()
+        .find(|l| l.starts_with(&["io.containerd.grpc.v1", "cri"]));
+    let state = cri.as_ref().and_then(|l| l.last().copied());
+    assert_eq!(state, Some("ok"), "{plugins}\n{}", containerd.log());
 }
