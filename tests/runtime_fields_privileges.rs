@@ -74,6 +74,13 @@ fn resource_limits() {
         let refused = bundle.refused();
         assert!(refused.contains(why), "{why}: {refused}");
     }
+    // Fewer than init itself has open.
+    for (soft, hard) in [(5, 6), (5, 600)] {
+        bundle.process()["args"] = json!(["bash", "-c", "ulimit -n; ulimit -Hn"]);
+        bundle.process()["rlimits"] = json!([limit("RLIMIT_NOFILE", soft, hard)]);
+        let ran = bundle.run();
+        assert_eq!(ran.stdout, format!("{soft}\n{hard}\n"), "{}", ran.stderr);
+    }
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn links_and_devices_that_every_container_has() {
 fn what_the_specification_forbids_is_refused() {
     needs!("root");
     type Change = fn(&mut Value);
-    let cases: [(&str, Change); 11] = [
+    let cases: [(&str, Change); 14] = [
         ("root.path", |c| c["root"]["path"] = json!("missing")),
         ("cwd must be an absolute path", |c| {
             c["process"]["cwd"] = json!("tmp")
@@ -115,6 +115,16 @@ fn what_the_specification_forbids_is_refused() {
         }),
         ("intelRdt", |c| {
             c["linux"]["intelRdt"] = json!({"closID": "one"})
+        }),
+        ("linux.namespaces[0].type: unknown variant", |c| {
+            c["linux"]["namespaces"][0]["type"] = json!("walls");
+        }),
+        ("timeout of the poststop hook", |c| {
+            c["hooks"] = json!({"poststop": [{"path": "/bin/true", "timeout": 0}]});
+        }),
+        ("has no names", |c| {
+            c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                {"names": [], "action": "SCMP_ACT_ERRNO"}]});
         }),
         ("no destination", |c| {
             c["mounts"][0]["destination"] = json!("")

@@ -334,13 +334,15 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             Streams,
         ));
     }
-    plan.steps.extend(privileges::rlimits(&process.rlimits)?);
+    let (limits, last) = privileges::rlimits(&process.rlimits)?;
+    plan.steps.extend(limits);
     let cwd = ChangeDirectory {
         path: process.cwd.clone(),
     };
     plan.push(Step::init(runtime, "cwd", "Where the program starts.", cwd));
     plan.steps
         .extend(scheduling::steps(process, linux, Actor::Init)?);
+    plan.steps.extend(last);
     plan.steps
         .extend(privileges::steps(process, linux, request.host)?);
     plan.push(Step::init(

@@ -188,7 +188,7 @@ fn call(hook: &Hook, state: &[u8]) -> Result<()> {
         .stderr(copy()?);
     let mut child = sys::process::spawn(&mut command)?;
     let pidfd = sys::process::pidfd_open(child.id() as i32)?;
-    let limit = hook.timeout.map(|s| Duration::from_secs(s.max(0) as u64));
+    let limit = hook.timeout.map(|s| Duration::from_secs(s.max(0) as u64)); // `check.rs`: above 0
     let in_time = ends_within(&pidfd, limit)?;
     if !in_time {
         let _ = sys::process::pidfd_send_signal(&pidfd, libc::SIGKILL); // it may just have ended

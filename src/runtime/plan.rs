@@ -92,7 +92,7 @@ impl<'a> Builder<'a> {
             }
             (Some(_), _) => {}
         }
-        check_supported(process, linux)?;
+        super::check::check(spec, process, linux)?;
         let builder = Builder {
             request,
             spec,
@@ -402,7 +402,8 @@ impl<'a> Builder<'a> {
 
     fn privileges(&mut self) -> Result<()> {
         let p = self.process;
-        self.plan.steps.extend(privileges::rlimits(&p.rlimits)?);
+        let (limits, last) = privileges::rlimits(&p.rlimits)?;
+        self.plan.steps.extend(limits);
         // In a user namespace init has no power over the host's processors; the parent has.
         let actor = match self.in_user_namespace() {
             true => Actor::Parent,
@@ -447,6 +448,7 @@ impl<'a> Builder<'a> {
         // In the process that becomes the program, not in the init that stays: a process with a
         // deadline cannot be forked.
         self.plan.steps.extend(own);
+        self.plan.steps.extend(last);
         self.plan
             .steps
             .extend(privileges::steps(p, self.linux, self.host)?);
@@ -464,38 +466,6 @@ fn joining(typ: NamespaceType, path: &Path) -> actions::SetNs {
     actions::SetNs {
         join: actions::Join::Path(path.to_path_buf()),
         flags: flag_of(typ),
-    }
-}
-
-/// What this build cannot do is refused before anything happens.
-fn check_supported(process: &Process, linux: &Linux) -> Result<()> {
-    let refused = [
-        (
-            process
-                .apparmor_profile
-                .as_deref()
-                .is_some_and(|p| !p.is_empty() && p != "unconfined"),
-            "process.apparmorProfile",
-        ),
-        (
-            process
-                .selinux_label
-                .as_deref()
-                .is_some_and(|l| !l.is_empty()),
-            "process.selinuxLabel",
-        ),
-        (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        (
-            linux.mount_label.as_deref().is_some_and(|l| !l.is_empty()),
-            "linux.mountLabel",
-        ),
-    ];
-    match refused.iter().find(|(asked, _)| *asked) {
-        Some((_, name)) => Err(Error::kind(
-            Kind::Unsupported,
-            format!("config.json asks for {name}, which this version cannot do"),
-        )),
-        None => Ok(()),
     }
 }
 

@@ -143,25 +143,44 @@ pub fn agent(linux: &Linux) -> Result<Option<PathBuf>> {
     }
 }
 
-/// The steps for resource limits. Errors: a name that does not exist, or is there twice.
-pub fn rlimits(limits: &[Rlimit]) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
+/// How many descriptors init itself may have open until it is the program; a lower limit waits.
+const DESCRIPTORS: u64 = 64;
+
+/// The steps for resource limits: those that come while init has the right to raise one, and those
+/// that come last, because they take away what init still needs. Errors: a name that does not
+/// exist, or is there twice.
+pub fn rlimits(limits: &[Rlimit]) -> Result<(Vec<Step>, Vec<Step>)> {
+    let (mut steps, mut last) = (Vec::new(), Vec::new());
+    let step = |id: String, why, limit: &Rlimit, soft| {
+        let (name, hard) = (limit.typ.clone(), limit.hard);
+        Step::init(Stage::Runtime, id, why, SetRlimit { name, soft, hard })
+    };
     for (i, limit) in limits.iter().enumerate() {
         rlimits::find(&limit.typ)?;
         if limits[..i].iter().any(|l| l.typ == limit.typ) {
             let what = format!("process.rlimits names {} twice", limit.typ);
             return Err(Error::kind(Kind::Usage, what).topic("oci-bundle"));
         }
-        steps.push(Step::init(
-            Stage::Runtime,
-            format!("rlimit-{}", limit.typ),
-            "A limit of the process itself, which its children inherit.",
-            SetRlimit {
-                name: limit.typ.clone(),
-                soft: limit.soft,
-                hard: limit.hard,
-            },
-        ));
+        let low = limit.typ == "RLIMIT_NOFILE" && limit.soft < DESCRIPTORS;
+        let mut soft = limit.soft;
+        if low {
+            last.push(step(
+                format!("rlimit-{}-last", limit.typ),
+                "So few descriptors that init itself could not go on: nothing is opened after this.",
+                limit,
+                soft,
+            ));
+            soft = limit.hard;
+        }
+        // A hard limit that low cannot be above the present one, and needs no right later.
+        if !low || limit.hard >= DESCRIPTORS {
+            steps.push(step(
+                format!("rlimit-{}", limit.typ),
+                "A limit of the process itself, which its children inherit.",
+                limit,
+                soft,
+            ));
+        }
     }
-    Ok(steps)
+    Ok((steps, last))
 }

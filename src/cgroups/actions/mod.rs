@@ -86,6 +86,11 @@ impl WriteLimit {
             Errno::EINVAL if file.starts_with("cpu.cfs") => {
                 "no group may have more time than the one above it".to_string()
             }
+            Errno::EINVAL if file.starts_with("cpu.rt_") => {
+                "realtime is handed down from group to group: the one above it must have as much in \
+                 its own cpu.rt_runtime_us"
+                    .to_string()
+            }
             Errno::EINVAL | Errno::EACCES | Errno::ENOSPC | Errno::ERANGE
                 if file.starts_with("cpuset.") => {
                 format!(

@@ -177,6 +177,8 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
                 (name, _) => name.to_string(),
             },
         );
+    let domainname =
+        Some(config.domainname.clone()).filter(|d| !d.is_empty() && has(NamespaceType::Uts));
     let security = parse_security_opts(&host_config.security_opt)?;
     let unmasked = host_config.privileged || security.systempaths_unconfined;
     let process = process(input, hostname.as_deref(), &security, &mut warnings)?;
@@ -214,7 +216,7 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
         mounts: cwd_mounts,
         process: Some(process),
         hostname,
-        domainname: Some(config.domainname.clone()).filter(|d| !d.is_empty()),
+        domainname,
         linux: Some(linux),
         annotations,
         ..oci::Spec::default()
