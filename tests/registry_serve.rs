@@ -578,3 +578,16 @@ fn an_end_that_is_asked_for_waits_for_requests() {
     assert_eq!(registry.end(), Some(0));
     assert_eq!(rest.join().unwrap(), 201);
 }
+
+#[test]
+fn the_data_may_be_in_the_directory_that_we_are_in() {
+    let root = TempRoot::new("serve-relative");
+    let _leaks = LeakCheck::new(&root);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    common::Run::new(["registry", "serve", "--data", "data", "--listen", &port])
+        .current_dir(root.path())
+        .go()
+        .fails(125, &["cannot listen on", "--listen"]);
+    assert!(root.join("data/repositories").is_dir());
+}

@@ -295,7 +295,8 @@ pub fn remove(path: &Path) -> Result<bool> {
 
 /// Makes a directory and those above it, each of them on the disk.
 pub fn make_dirs(dir: &Path) -> Result<()> {
-    if dir.is_dir() {
+    // What is above `data` is the directory that we are in.
+    if dir.as_os_str().is_empty() || dir.is_dir() {
         return Ok(());
     }
     if let Some(above) = dir.parent() {
