@@ -18,7 +18,7 @@ use crate::spec::image::{Descriptor, Index, Manifest, Platform, media_type};
 use serde_json::Value;
 
 /// What we can read, in the order of preference.
-pub(super) const ACCEPT: &[&str] = &[
+pub(crate) const ACCEPT: &[&str] = &[
     media_type::INDEX,
     media_type::MANIFEST,
     media_type::DOCKER_MANIFEST_LIST,
@@ -155,7 +155,14 @@ impl Client {
                 &mut wish,
             )?;
             if response.status != 200 {
-                return Err(response.refusal());
+                let refused = response.refusal();
+                return Err(match refused.get_kind() {
+                    Kind::NotFound if !name.contains(':') => refused.hint(format!(
+                        "`glassbox registry tags {}/{repository}` lists the tags that there are",
+                        self.registry()
+                    )),
+                    _ => refused,
+                });
             }
             let typ = response
                 .header("content-type")
