@@ -582,3 +582,18 @@ fn a_manifest_of_almost_four_megabytes_with_unknown_fields_is_kept_byte_for_byte
         .success()
         .out_has("Image is up to date");
 }
+
+#[test]
+fn unknown_fields_are_passed_over_and_kept() {
+    let fence = Fence::new("unknown-fields");
+    let mut odd = image(
+        tar(&[("f", b"x")]),
+        r#","x-new":[{"a":null}],"layerz":"no list""#,
+    );
+    odd.manifest = replaced(&odd.manifest, r#"{"mediaType""#, r#"{"x":[],"mediaType""#);
+    let (served, digest) = (odd.clone(), Digest::sha256(&odd.manifest));
+    let server = Server::new(move |r| honest(&served, r));
+    fence.pull(&server, &[]).success();
+    let kept = fence.store().join("oci/blobs/sha256").join(digest.hex());
+    assert_eq!(std::fs::read(kept).unwrap(), odd.manifest);
+}
