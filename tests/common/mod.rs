@@ -15,6 +15,7 @@
 #![allow(dead_code, unused_imports)] // each test crate uses its own part of this
 
 pub mod bundle;
+pub mod cached;
 pub mod certificates;
 pub mod cgroup;
 pub mod docker_registry;

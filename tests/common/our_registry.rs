@@ -5,6 +5,7 @@
 //!
 //! Interface: [`OurRegistry`], [`Reply`]. Read next: `tests/registry_server.rs`.
 
+use super::peers::Peers;
 use super::{TempRoot, binary};
 use glassbox::spec::digest::Digest;
 use serde_json::Value;
@@ -43,9 +44,18 @@ impl OurRegistry {
 
     /// One with its data in this directory below `root`.
     pub fn start_at(root: &TempRoot, data: &str, flags: &[&str]) -> OurRegistry {
+        OurRegistry::start_by(root, data, &[], flags)
+    }
+
+    /// The same, started by another program that becomes ours: `prlimit --nofile=…`.
+    pub fn start_by(root: &TempRoot, data: &str, by: &[&str], flags: &[&str]) -> OurRegistry {
         let log = root.join(format!("{data}.log"));
         let data = root.join(data);
-        let child = Command::new(binary())
+        let program = binary().into_os_string();
+        let mut words: Vec<&std::ffi::OsStr> = by.iter().map(std::ffi::OsStr::new).collect();
+        words.push(&program);
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .args(["registry", "serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(&data)
             .args(flags)
@@ -54,6 +64,27 @@ impl OurRegistry {
             .stderr(std::fs::File::create(&log).expect("a log"))
             .spawn()
             .expect("our binary starts");
+        OurRegistry::listening(child, data, log)
+    }
+
+    /// One in the place of other engines, whose loopback is not this host's: it cannot be asked from
+    /// here.
+    pub fn start_in(peers: &Peers, data: &str, flags: &[&str]) -> OurRegistry {
+        let (program, place) = (binary().display().to_string(), peers.path(data));
+        let serve = [
+            "registry",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--data",
+            &place,
+        ];
+        let log = format!("{data}.log");
+        let child = peers.spawn(&log, &[&[program.as_str()], &serve[..], flags].concat());
+        OurRegistry::listening(child, peers.root.join(data), peers.root.join(log))
+    }
+
+    fn listening(child: Child, data: PathBuf, log: PathBuf) -> OurRegistry {
         let mut registry = OurRegistry {
             child,
             address: String::new(),
@@ -84,6 +115,18 @@ impl OurRegistry {
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// One of its counters, by its name without the prefix; several of a family are added up.
+    pub fn counter(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").has(200).body;
+        let text = String::from_utf8(text).expect("text");
+        let name = format!("glassbox_registry_{name}");
+        let values = text
+            .lines()
+            .filter(|l| l.starts_with(&name))
+            .filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok());
+        values.sum()
     }
 
     /// Its process.

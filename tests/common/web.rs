@@ -10,6 +10,7 @@
 use glassbox::spec::digest::Digest;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub struct Answer {
     pub cut: usize,
     /// So long nothing is said before the rest of the body.
     pub stall: Duration,
+    /// Nothing is said before the rest of the body until this is set.
+    pub until: Option<Arc<AtomicBool>>,
 }
 
 impl Answer {
@@ -75,6 +78,7 @@ impl Answer {
             body: vec![],
             cut: usize::MAX,
             stall: Duration::ZERO,
+            until: None,
         }
     }
     /// 200 and a body.
@@ -221,13 +225,18 @@ fn connection(stream: TcpStream, inner: &Inner) {
         return;
     }
     let body = &a.body[..a.cut.min(a.body.len())];
-    let (first, rest) = body.split_at(if a.stall.is_zero() {
+    let (first, rest) = body.split_at(if a.stall.is_zero() && a.until.is_none() {
         body.len()
     } else {
         body.len() / 2
     });
     let _ = stream.write_all(first).and_then(|()| stream.flush());
     std::thread::sleep(a.stall);
+    let limit = std::time::Instant::now() + Duration::from_secs(60);
+    while a.until.as_ref().is_some_and(|u| !u.load(Ordering::SeqCst)) {
+        assert!(std::time::Instant::now() < limit, "nobody let it go on");
+        std::thread::sleep(Duration::from_millis(2));
+    }
     let _ = stream.write_all(rest).and_then(|()| stream.flush());
 }
 

@@ -5,9 +5,11 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::registry::server::gc::{Options, collect};
+use crate::cgroups::limits::{Limit, parse_size};
+use crate::registry::server::limits::Limits;
 use crate::registry::server::log::Format;
 use crate::registry::server::storage::Storage;
-use crate::registry::server::{self, Config};
+use crate::registry::server::{self, Config, Upstream};
 use crate::spec::time;
 use crate::ui;
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ use std::time::Duration;
 Examples:
   glassbox registry serve --data /srv/registry
   glassbox registry serve --listen :5000 --data /srv/registry --htpasswd users --tls-cert c.pem --tls-key k.pem
+  glassbox registry serve --data /srv/mirror --upstream docker.io
   glassbox push localhost:5000/app:1")]
 pub struct ServeArgs {
     /// Where: ADDRESS:PORT, or :PORT for all addresses; port 0 takes any that is free.
@@ -39,6 +42,31 @@ pub struct ServeArgs {
     /// Let nobody push or delete. Several such servers may share a directory with one that writes.
     #[arg(long)]
     read_only: bool,
+    /// Be a cache of this registry: what is asked for is fetched from there once, and kept. Pushes are
+    /// refused. As https://HOST[:PORT], http://HOST[:PORT] or docker.io.
+    #[arg(long, value_name = "URL", conflicts_with = "read_only")]
+    upstream: Option<String>,
+    /// Who the cache is to the upstream, which without it is asked as anybody.
+    #[arg(long, value_name = "NAME", requires_all = ["upstream", "upstream_password_file"])]
+    upstream_user: Option<String>,
+    /// A file with that user's password.
+    #[arg(long, value_name = "FILE", requires = "upstream_user")]
+    upstream_password_file: Option<PathBuf>,
+    /// A directory with certificates for the upstream, as `pull --cert-dir` has.
+    #[arg(long, value_name = "DIR", requires = "upstream")]
+    upstream_cert_dir: Option<PathBuf>,
+    /// How long the cache gives out a tag before it asks the upstream again what it names.
+    #[arg(long, value_name = "TIME", default_value = "1m", requires = "upstream")]
+    upstream_ttl: String,
+    /// How many connections are served at once; whoever comes then waits.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
+    /// How long a client may send nothing of what it began to send, or read nothing of its answer.
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    idle_timeout: String,
+    /// The largest manifest that is taken.
+    #[arg(long, value_name = "SIZE", default_value = "4M")]
+    max_manifest: String,
     /// The form of the log of requests, which goes to stderr.
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text)]
     log_format: Format,
@@ -70,25 +98,46 @@ pub struct GcArgs {
 
 /// Runs `serve`.
 pub fn serve(a: ServeArgs) -> Result<u8> {
+    let ttl = duration(&a.upstream_ttl)?;
+    let upstream = a.upstream.map(|url| Upstream {
+        url,
+        login: a.upstream_user.zip(a.upstream_password_file),
+        cert_dir: a.upstream_cert_dir,
+        ttl,
+    });
     server::serve(&Config {
         listen: a.listen,
         data: a.data,
         tls: a.tls_cert.zip(a.tls_key),
         htpasswd: a.htpasswd,
         read_only: a.read_only,
+        upstream,
+        limits: Limits {
+            connections: a.max_connections as usize,
+            idle: duration(&a.idle_timeout)?.max(Duration::from_secs(1)),
+            manifest: match parse_size(&a.max_manifest)? {
+                Limit::Value(bytes) => bytes,
+                // It is held in memory.
+                Limit::Max => 1 << 30,
+            },
+        },
         log: a.log_format,
     })?;
     Ok(0)
 }
 
+fn duration(text: &str) -> Result<Duration> {
+    let wrong = || {
+        let what = format!("{text:?} is no length of time");
+        Error::kind(Kind::Usage, what).hint("write it as 90s, 15m or 24h")
+    };
+    time::parse_duration(text).map(Duration::from_nanos).ok_or_else(wrong)
+}
+
 /// Runs `gc`.
 pub fn gc(a: GcArgs) -> Result<u8> {
-    let nanoseconds = time::parse_duration(&a.grace).ok_or_else(|| {
-        let what = format!("{:?} is no length of time", a.grace);
-        Error::kind(Kind::Usage, what).hint("write it as 90s, 15m or 24h")
-    })?;
     let options = Options {
-        grace: Duration::from_nanos(nanoseconds),
+        grace: duration(&a.grace)?,
         untagged: a.untagged,
         dry_run: a.dry_run,
     };

@@ -173,7 +173,7 @@ pub(super) fn referrers_tag(digest: &Digest) -> String {
 }
 
 /// The target of `<…>; rel="next"`.
-fn next_page(link: &str) -> Option<String> {
+pub(crate) fn next_page(link: &str) -> Option<String> {
     link.split(',').find_map(|one| {
         let (target, parameters) = one.trim().strip_prefix('<')?.split_once('>')?;
         let next = parameters

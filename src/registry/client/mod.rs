@@ -33,6 +33,8 @@ mod transfer;
 pub mod transport;
 
 pub use copy::{CopyOptions, copy};
+pub(crate) use listing::next_page;
+pub(crate) use manifest::ACCEPT;
 pub use manifest::{Document, choose, parse_platform};
 pub use pull::{PullOptions, Pulled, pull};
 pub use push::{Pushed, push};
@@ -96,11 +98,21 @@ impl Client {
     /// A client of the registry with this name. Errors: certificates that cannot be read.
     pub fn new(registry: &str, options: &Options, trace: Arc<Trace>) -> Result<Client> {
         let endpoint = Endpoint::new(registry, options.insecure, options.cert_dir.clone());
-        let transport = Transport::new(&endpoint, options.patience, Arc::clone(&trace))?;
+        Client::at(endpoint, options.patience, Auth::default(), trace)
+    }
+
+    /// A client of this server, which is known in this way. Errors: certificates that cannot be read.
+    pub fn at(
+        endpoint: Endpoint,
+        patience: Patience,
+        auth: Auth,
+        trace: Arc<Trace>,
+    ) -> Result<Client> {
+        let transport = Transport::new(&endpoint, patience, Arc::clone(&trace))?;
         Ok(Client {
             endpoint,
             transport,
-            auth: Auth::default(),
+            auth,
             trace,
         })
     }

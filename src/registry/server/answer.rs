@@ -7,6 +7,7 @@
 //! What it implements: distribution-spec 1.1, "Error Codes"; RFC 9110 section 14 (ranges).
 //! Interface: [`Answer`], [`Refusal`], [`Content`], [`Body`], [`range`]. Read next: `storage.rs`.
 
+use super::cache::Growing;
 use crate::error::Error;
 use crate::registry::protocol::{ErrorBody, ErrorCode, ErrorEntry, header};
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub enum Content {
     Bytes(Bytes),
     /// Part of a file: from where, how much.
     File(Arc<File>, u64, u64),
+    /// The same of a file that is still being written.
+    Growing(Growing, u64, u64),
 }
 
 impl Answer {
@@ -108,7 +111,7 @@ impl Content {
         match self {
             Content::Empty(length) => length.unwrap_or(0),
             Content::Bytes(bytes) => bytes.len() as u64,
-            Content::File(_, _, length) => *length,
+            Content::File(_, _, length) | Content::Growing(_, _, length) => *length,
         }
     }
 }
@@ -263,10 +266,45 @@ enum Source {
     Nothing,
     Bytes(Bytes),
     File {
-        file: Arc<File>,
+        file: Input,
         at: u64,
         next: Option<JoinHandle<io::Result<Bytes>>>,
     },
+}
+
+impl Source {
+    fn file(file: Input, at: u64) -> Source {
+        let next = None;
+        Source::File { file, at, next }
+    }
+}
+
+/// What is read from.
+enum Input {
+    Whole(Arc<File>),
+    Growing(Growing),
+}
+
+impl Input {
+    /// Begins to read the next piece of what is left of an answer.
+    fn start(&self, at: u64, left: u64) -> JoinHandle<io::Result<Bytes>> {
+        let size = left.min(PIECE as u64) as usize;
+        match self {
+            Input::Whole(file) => {
+                let file = file.clone();
+                tokio::task::spawn_blocking(move || read_piece(&file, at, size))
+            }
+            Input::Growing(growing) => {
+                let growing = growing.clone();
+                tokio::spawn(async move {
+                    let size = growing.ready(at, left).await?.min(PIECE as u64) as usize;
+                    let read = move || read_piece(growing.file(), at, size);
+                    let read = tokio::task::spawn_blocking(read).await;
+                    read.unwrap_or_else(|e| Err(io::Error::other(e)))
+                })
+            }
+        }
+    }
 }
 
 impl Body {
@@ -277,14 +315,10 @@ impl Body {
                 let left = bytes.len() as u64;
                 (Source::Bytes(bytes), left)
             }
-            Content::File(file, at, length) => (
-                Source::File {
-                    file,
-                    at,
-                    next: None,
-                },
-                length,
-            ),
+            Content::File(file, at, length) => (Source::file(Input::Whole(file), at), length),
+            Content::Growing(growing, at, length) => {
+                (Source::file(Input::Growing(growing), at), length)
+            }
         };
         Body {
             source,
@@ -310,12 +344,7 @@ impl HttpBody for Body {
             Source::Nothing => return Poll::Ready(None),
             Source::Bytes(bytes) => Ok(std::mem::take(bytes)),
             Source::File { file, at, next } => {
-                let start = |file: &Arc<File>, at: u64, left: u64| {
-                    let file = file.clone();
-                    let size = left.min(PIECE as u64) as usize;
-                    tokio::task::spawn_blocking(move || read_piece(&file, at, size))
-                };
-                let reading = next.get_or_insert_with(|| start(file, *at, body.left));
+                let reading = next.get_or_insert_with(|| file.start(*at, body.left));
                 let read =
                     ready!(Pin::new(reading).poll(cx)).unwrap_or_else(|e| Err(io::Error::other(e)));
                 *next = None;
@@ -323,13 +352,19 @@ impl HttpBody for Body {
                     *at += piece.len() as u64;
                     let rest = body.left - piece.len() as u64;
                     if rest > 0 {
-                        *next = Some(start(file, *at, rest));
+                        *next = Some(file.start(*at, rest));
                     }
                 }
                 read
             }
         };
-        let piece = piece.inspect_err(|_| body.left = 0)?;
+        let piece = piece.inspect_err(|e| {
+            body.left = 0;
+            // All that the client sees is a connection that breaks; the log says why.
+            if let Some(watch) = &mut body.watch {
+                watch.cause = Some(format!("the answer broke off: {e}"));
+            }
+        })?;
         body.left -= piece.len() as u64;
         if let Some(watch) = &mut body.watch {
             watch.sent += piece.len() as u64;

@@ -57,6 +57,19 @@ pub fn get(
     if keep {
         promise(&file);
     }
+    part(digest, ranges, length, |first, count| {
+        Content::File(Arc::new(file), first, count)
+    })
+}
+
+/// The answer that gives a blob of this length, or the part of it that was asked for: `content` makes
+/// the body out of the first byte and how many.
+pub fn part(
+    digest: &Digest,
+    ranges: Option<&str>,
+    length: u64,
+    content: impl FnOnce(u64, u64) -> Content,
+) -> Result<Answer, Refusal> {
     let answer = |status| {
         Answer::new(status)
             .with("content-type", "application/octet-stream")
@@ -66,13 +79,13 @@ pub fn get(
             .with("cache-control", "max-age=31536000, immutable")
     };
     Ok(match range(ranges, length)? {
-        None => answer(200).body(Content::File(Arc::new(file), 0, length)),
+        None => answer(200).body(content(0, length)),
         Some((first, count)) => answer(206)
             .with(
                 "content-range",
                 format!("bytes {first}-{}/{length}", first + count - 1),
             )
-            .body(Content::File(Arc::new(file), first, count)),
+            .body(content(first, count)),
     })
 }
 

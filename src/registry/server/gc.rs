@@ -14,7 +14,7 @@
 //! under the repository's lock, which checks its blobs; gc holds that lock alone while it unlinks.
 //! A file that is being sent is open and outlives its name.
 //!
-//! Interface: [`collect`], [`Options`], [`Report`]. Read next: `cache.rs`.
+//! Interface: [`collect`], [`Options`], [`Report`]. Read next: `cache/mod.rs`.
 
 use super::manifests::{self, Needs, Record};
 use super::storage::{self, ALGORITHMS, Repository, Storage};

@@ -9,13 +9,16 @@
 
 use super::answer::{Answer, Body, Refusal};
 use super::auth::Passwords;
+use super::cache::{self, Cache};
+use super::limits::Limits;
 use super::log::{Log, Request, Watch};
 use super::metrics::Metrics;
 use super::route::{self, Endpoint, Query, is_name};
 use super::storage::{Repository, Storage};
 use super::uploads::{Part, Uploads, blocking, blocking_refusal};
 use super::{blobs, manifests, referrers, tags};
-use crate::registry::protocol::{ErrorCode, MAX_MANIFEST};
+use crate::error::Result;
+use crate::registry::protocol::ErrorCode;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::Response;
@@ -29,8 +32,8 @@ use tokio::time::timeout;
 
 /// A body that nobody wanted is read up to here, so that the client gets to read the answer.
 const UNWANTED: usize = 256 << 10;
-/// And a manifest must be whole within this.
-const WHOLE: Duration = Duration::from_secs(60);
+/// A manifest must be whole within so many times of what a peer may be idle.
+const WHOLE: u32 = 5;
 /// The status in the log of a request whose client went away before the answer.
 const GONE: u16 = 499;
 
@@ -46,6 +49,10 @@ pub struct Server {
     pub log: Log,
     /// Its counters.
     pub metrics: Arc<Metrics>,
+    /// Its limits.
+    pub limits: Limits,
+    /// What it is a cache of.
+    pub cache: Option<Arc<Cache>>,
     passwords: Option<Passwords>,
     changed: Mutex<BTreeSet<String>>,
 }
@@ -57,21 +64,31 @@ impl Server {
         passwords: Option<Passwords>,
         read_only: bool,
         log: Log,
+        limits: Limits,
     ) -> Server {
         Server {
-            uploads: Arc::new(Uploads::new(&storage)),
+            uploads: Arc::new(Uploads::new(&storage, limits.idle)),
+            limits,
             storage,
             read_only,
             log,
             metrics: Arc::default(),
+            cache: None,
             passwords,
             changed: Mutex::default(),
         }
     }
 
+    /// Makes it a cache of another registry.
+    pub fn cache_of(&mut self, upstream: &cache::Config) -> Result<()> {
+        let cache = Cache::open(upstream, &self.storage, self.metrics.clone(), self.log)?;
+        self.cache = Some(Arc::new(cache));
+        Ok(())
+    }
+
     /// Whether anybody may change it.
     pub fn is_open(&self) -> bool {
-        self.passwords.is_none() && !self.read_only
+        self.passwords.is_none() && !self.read_only && self.cache.is_none()
     }
 
     /// The repositories whose tags have changed since this was last asked.
@@ -174,6 +191,12 @@ impl Server {
             let why = "this registry is read-only: nothing is pushed or deleted";
             return Err(Refusal::because(ErrorCode::Unsupported, why).with("allow", "GET, HEAD"));
         }
+        if let Some(cache) = &self.cache
+            && !matches!(method, "GET" | "HEAD")
+        {
+            let why = format!("this is a cache: push to {} itself", cache.of());
+            return Err(Refusal::because(ErrorCode::Unsupported, why).with("allow", "GET, HEAD"));
+        }
         Ok(user)
     }
 
@@ -187,6 +210,11 @@ impl Server {
         let header = |name: HeaderName| text(&head.headers, name).map(String::from);
         let method = head.method.as_str();
         let storage = self.storage.clone();
+        if let Some(cache) = &self.cache
+            && let Some(answer) = self.cached(cache, head, &endpoint).await
+        {
+            return answer;
+        }
         match endpoint {
             Endpoint::Base => Ok(Answer::json(&serde_json::json!({}))),
             Endpoint::Metrics => {
@@ -275,6 +303,43 @@ impl Server {
         }
     }
 
+    /// What a cache answers itself. `None`: the endpoint is as on any registry.
+    async fn cached(
+        &self,
+        cache: &Arc<Cache>,
+        head: &Parts,
+        endpoint: &Endpoint,
+    ) -> Option<Result<Answer, Refusal>> {
+        let header = |name: HeaderName| text(&head.headers, name).map(String::from);
+        let query = || head.uri.query().unwrap_or_default().to_string();
+        let repository = |name: &str| self.storage.repository(name);
+        Some(match endpoint {
+            Endpoint::Manifest(name, reference) => {
+                let (of, known) = (repository(name), header(hyper::header::IF_NONE_MATCH));
+                let got = cache.manifest(of.clone(), reference.clone(), known).await;
+                got.map(|(answer, changed)| {
+                    if changed {
+                        self.change(&of);
+                    }
+                    answer
+                })
+            }
+            Endpoint::Blob(name, digest) => match blobs::digest(digest) {
+                Ok(digest) => {
+                    let (ranges, only) = (header(hyper::header::RANGE), head.method == "HEAD");
+                    cache.blob(repository(name), digest, ranges, only).await
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Endpoint::Tags(name) => cache.tags(repository(name), query()).await,
+            Endpoint::Referrers(name, subject) => match blobs::digest(subject) {
+                Ok(subject) => cache.referrers(repository(name), subject, query()).await,
+                Err(refusal) => Err(refusal),
+            },
+            _ => return None,
+        })
+    }
+
     /// end-4: an upload that only begins, one that is whole, or a mount.
     async fn begin(
         &self,
@@ -319,13 +384,10 @@ impl Server {
         reference: String,
         body: &mut Incoming,
     ) -> Result<Answer, Refusal> {
-        let bytes = timeout(WHOLE, whole(body)).await.map_err(|_| {
-            Refusal::because(
-                ErrorCode::ManifestInvalid,
-                "the manifest did not come to its end",
-            )
-            .status(408)
-        })??;
+        let limits = self.limits;
+        let slow = |_| late("the manifest did not come to its end");
+        let bytes = timeout(limits.idle * WHOLE, whole(body, limits)).await;
+        let bytes = bytes.map_err(slow)??;
         let kind = text(&head.headers, hyper::header::CONTENT_TYPE).map(String::from);
         let server = self.clone();
         let put = move || {
@@ -349,17 +411,31 @@ fn part(head: &Parts, body: &Incoming) -> Part {
     }
 }
 
+/// What says that a client was too slow, to it and in the log.
+pub(super) fn late(why: impl Into<String>) -> Refusal {
+    let why = why.into();
+    let mut refusal = Refusal::because(ErrorCode::SizeInvalid, why.clone()).status(408);
+    refusal.cause = Some(why);
+    refusal
+}
+
 /// A manifest's bytes.
-async fn whole(body: &mut Incoming) -> Result<Bytes, Refusal> {
+async fn whole(body: &mut Incoming, limits: Limits) -> Result<Bytes, Refusal> {
     let large = || {
-        let why = format!("a manifest has at most {MAX_MANIFEST} bytes");
+        let why = format!("a manifest has at most {} bytes", limits.manifest);
         Refusal::because(ErrorCode::ManifestInvalid, why).status(413)
     };
-    if body.size_hint().lower() > MAX_MANIFEST {
+    if body.size_hint().lower() > limits.manifest {
         return Err(large());
     }
     let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let silent = |_| {
+        late(format!(
+            "nothing came for {} seconds",
+            limits.idle.as_secs()
+        ))
+    };
+    while let Some(frame) = timeout(limits.idle, body.frame()).await.map_err(silent)? {
         let frame = frame.map_err(|e| {
             Refusal::because(
                 ErrorCode::ManifestInvalid,
@@ -369,7 +445,7 @@ async fn whole(body: &mut Incoming) -> Result<Bytes, Refusal> {
         if let Some(data) = frame.data_ref() {
             bytes.extend_from_slice(data);
         }
-        if bytes.len() as u64 > MAX_MANIFEST {
+        if bytes.len() as u64 > limits.manifest {
             return Err(large());
         }
     }

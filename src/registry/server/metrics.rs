@@ -31,6 +31,8 @@ pub struct Metrics {
     pub cache_misses: AtomicU64,
     /// Those that it gave out while the upstream did not answer.
     pub cache_stale: AtomicU64,
+    /// Questions to which the upstream gave no answer, or a wrong one.
+    pub cache_errors: AtomicU64,
 }
 
 impl Metrics {
@@ -159,6 +161,12 @@ impl Metrics {
                 "counter",
                 "What was given out without the upstream.",
                 number(&self.cache_stale),
+            ),
+            (
+                "cache_errors_total",
+                "counter",
+                "Failures of the upstream.",
+                number(&self.cache_errors),
             ),
         ] {
             family(&mut out, name, kind, help);

@@ -10,6 +10,8 @@
 //!     └───────────┴──────┬──────┴──────────────┘
 //!   storage.rs           │ the directory          answer.rs  answers and refusals as data
 //!   gc.rs                │ what no manifest needs
+//!   cache/               │ with --upstream, in front of blobs.rs and manifests.rs: what is not here
+//!                        │ is fetched from another registry
 //! ```
 //!
 //! What it does: one thread has all the sockets and does nothing that waits for a disk; handlers are
@@ -21,8 +23,10 @@
 mod answer;
 mod auth;
 mod blobs;
+mod cache;
 pub mod gc;
 mod handle;
+pub mod limits;
 pub mod log;
 mod manifests;
 mod metrics;
@@ -33,4 +37,5 @@ pub mod storage;
 mod tags;
 mod uploads;
 
+pub use cache::Config as Upstream;
 pub use serve::{Config, serve};

@@ -9,6 +9,7 @@
 
 use super::auth::Passwords;
 use super::handle::Server;
+use super::limits::{self, Limits, Patient};
 use super::log::{Format, Log};
 use super::storage::Storage;
 use super::{tags, uploads};
@@ -24,17 +25,18 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
-/// A client that connects and says nothing for so long has gone.
-const HEADERS: Duration = Duration::from_secs(60);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long requests may go on after the end was asked for.
 const LAST: Duration = Duration::from_secs(10);
+/// How often it is told that all connections are in use.
+const FULL: Duration = Duration::from_secs(60);
 /// How often indexes are written, at most.
 const INDEXES: Duration = Duration::from_secs(1);
 /// Threads that may wait for the disk at once.
@@ -53,6 +55,10 @@ pub struct Config {
     pub htpasswd: Option<PathBuf>,
     /// Whether nothing may be pushed or deleted.
     pub read_only: bool,
+    /// A registry to be a cache of; then nothing may be pushed or deleted either.
+    pub upstream: Option<super::Upstream>,
+    /// How much it puts up with.
+    pub limits: Limits,
     /// The form of the request log.
     pub log: Format,
 }
@@ -80,7 +86,19 @@ pub fn serve(config: &Config) -> Result<()> {
     // Held until the end: the one who writes.
     let _lock = (!config.read_only).then(|| storage.own()).transpose()?;
     let log = Log(config.log);
-    let server = Arc::new(Server::new(storage, passwords, config.read_only, log));
+    let mut limits = config.limits;
+    limits.connections = limits::files_for(limits.connections)?;
+    if limits.connections < config.limits.connections {
+        log.event(&format!(
+            "{} connections at once, not {}: the limit of open files (`ulimit -Hn`) allows no more",
+            limits.connections, config.limits.connections
+        ));
+    }
+    let mut server = Server::new(storage, passwords, config.read_only, log, limits);
+    if let Some(upstream) = &config.upstream {
+        server.cache_of(upstream)?;
+    }
+    let server = Arc::new(server);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(WORKERS)
@@ -115,6 +133,9 @@ async fn run(
     server
         .log
         .event(&format!("listening on {scheme}://{address}"));
+    if let Some(cache) = &server.cache {
+        server.log.event(&format!("a cache of {}", cache.of()));
+    }
     if !address.ip().is_loopback() && server.is_open() {
         server.log.event("whoever reaches this address may push and delete; --htpasswd and --read-only limit that");
     }
@@ -126,13 +147,26 @@ async fn run(
         tokio::spawn(upkeep(server.clone()));
     }
     let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(server.limits.connections));
+    let mut full: Option<Instant> = None;
     loop {
+        if places.available_permits() == 0 && full.is_none_or(|at| at.elapsed() > FULL) {
+            full = Some(Instant::now());
+            let all = server.limits.connections;
+            server.log.event(&format!(
+                "all {all} connections are in use; others wait (--max-connections)"
+            ));
+        }
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            listener.accept().await.map(|accepted| (accepted, place))
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         };
-        let (stream, peer) = match accepted {
+        let ((stream, peer), place) = match accepted {
             Ok(accepted) => accepted,
             // Too many open files pass when connections end; a broken connection concerns itself.
             Err(e) => {
@@ -145,7 +179,7 @@ async fn run(
         let (server, acceptor, watcher) = (server.clone(), acceptor.clone(), graceful.watcher());
         tokio::spawn(async move {
             let peer = peer.ip().to_canonical().to_string();
-            let _open = server.metrics.connected();
+            let _open = (server.metrics.connected(), place);
             match acceptor {
                 None => connection(server, stream, peer, watcher).await,
                 // Scanners, and clients that do not trust the certificate, are not told of.
@@ -172,17 +206,38 @@ async fn connection(
     peer: String,
     watcher: Watcher,
 ) {
+    let (stream, told) = (Patient::new(stream, server.limits.idle), peer.clone());
     let service = service_fn(|request| {
         let (server, peer) = (server.clone(), peer.clone());
         async move { Ok::<_, std::convert::Infallible>(server.handle(request, peer).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
+        .header_read_timeout(server.limits.idle)
         .max_buf_size(512 << 10)
         .serve_connection(TokioIo::new(stream), service);
-    // Who breaks off is in the log as a request without an answer.
-    let _ = watcher.watch(connection).await;
+    // Who breaks off is in the log as a request without an answer, and needs no other line.
+    if let Err(error) = watcher.watch(connection).await
+        && let Some(why) = timed_out(&error)
+    {
+        server
+            .log
+            .event(&format!("{told}: the connection is closed: {why}"));
+    }
+}
+
+/// What a connection's end says, where the peer had its time.
+fn timed_out(error: &hyper::Error) -> Option<String> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(one) = cause {
+        if let Some(io) = one.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::TimedOut
+        {
+            return Some(io.to_string());
+        }
+        cause = one.source();
+    }
+    None
 }
 
 /// Writes the indexes of repositories whose tags changed, and forgets uploads that were given up.

@@ -18,6 +18,7 @@
 
 use super::answer::{Answer, Refusal};
 use super::blobs;
+use super::handle::late;
 use super::storage::{self, Repository, Storage};
 use crate::error::{Context, Error, Result};
 use crate::registry::protocol::{ErrorCode, header};
@@ -37,8 +38,6 @@ use tokio::time::timeout;
 
 /// How much is gathered before it is written.
 const BATCH: usize = 256 << 10;
-/// A client that sends nothing for so long has gone.
-const SILENCE: Duration = Duration::from_secs(60);
 /// How long a request waits for another one on the same upload, which may be a broken connection's.
 const BUSY: Duration = Duration::from_secs(10);
 /// An upload that nobody has touched for so long is given up.
@@ -49,6 +48,8 @@ const REMEMBERED: usize = 1024;
 /// The uploads of a registry.
 pub struct Uploads {
     storage: Storage,
+    /// A client that sends nothing for so long has gone.
+    silence: Duration,
     known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Progress>>>>,
 }
 
@@ -58,26 +59,27 @@ pub struct Progress {
     hashed: Option<(Hasher, u64)>,
 }
 
+/// The hash of what has come so far.
 #[derive(Clone)]
-enum Hasher {
+pub(super) enum Hasher {
     Sha256(sha2::Sha256),
     Sha512(Box<sha2::Sha512>),
 }
 
 impl Hasher {
-    fn new(algorithm: Algorithm) -> Hasher {
+    pub(super) fn new(algorithm: Algorithm) -> Hasher {
         match algorithm {
             Algorithm::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
             Algorithm::Sha512 => Hasher::Sha512(Box::new(sha2::Sha512::new())),
         }
     }
-    fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::Sha256(hash) => hash.update(bytes),
             Hasher::Sha512(hash) => hash.update(bytes),
         }
     }
-    fn digest(self) -> Digest {
+    pub(super) fn digest(self) -> Digest {
         match self {
             Hasher::Sha256(hash) => Digest::from_hash(Algorithm::Sha256, &hash.finalize()),
             Hasher::Sha512(hash) => Digest::from_hash(Algorithm::Sha512, &hash.finalize()),
@@ -189,10 +191,11 @@ impl Part {
 }
 
 impl Uploads {
-    /// Those of this storage.
-    pub fn new(storage: &Storage) -> Uploads {
+    /// Those of this storage, with clients that may be silent for so long.
+    pub fn new(storage: &Storage, silence: Duration) -> Uploads {
         Uploads {
             storage: storage.clone(),
+            silence,
             known: Mutex::default(),
         }
     }
@@ -309,7 +312,7 @@ impl Uploads {
                 format!("the range has {promised} bytes, the body {length}"),
             ));
         }
-        sink = take_in(sink, body).await?;
+        sink = take_in(sink, body, self.silence).await?;
         let came = sink.length - before;
         if promised.is_some_and(|p| p != came) {
             // Without a Content-Length, hyper cannot know: what came is taken back.
@@ -409,13 +412,14 @@ pub fn accepted(repository: &Repository, id: &str, length: u64) -> Answer {
 }
 
 /// Writes a body into a sink: while one batch is hashed and written, the next one comes in.
-async fn take_in(sink: Sink, body: &mut Incoming) -> Result<Sink, Refusal> {
+async fn take_in(sink: Sink, body: &mut Incoming, silence: Duration) -> Result<Sink, Refusal> {
+    let broken = |why| Refusal::because(ErrorCode::SizeInvalid, why).status(400);
     let mut idle = Some(sink);
     let mut writing = None;
     loop {
         let (mut batch, mut size, mut end) = (Vec::new(), 0, None);
         while size < BATCH && end.is_none() {
-            match timeout(SILENCE, body.frame()).await {
+            match timeout(silence, body.frame()).await {
                 Ok(Some(Ok(frame))) => {
                     if let Ok(bytes) = frame.into_data() {
                         size += bytes.len();
@@ -423,12 +427,10 @@ async fn take_in(sink: Sink, body: &mut Incoming) -> Result<Sink, Refusal> {
                     }
                 }
                 Ok(None) => end = Some(Ok(())),
-                Ok(Some(Err(e))) => end = Some(Err((400, format!("the body broke off: {e}")))),
+                Ok(Some(Err(e))) => end = Some(Err(broken(format!("the body broke off: {e}")))),
                 Err(_) => {
-                    end = Some(Err((
-                        408,
-                        format!("nothing came for {} seconds", SILENCE.as_secs()),
-                    )))
+                    let why = format!("nothing came for {} seconds", silence.as_secs());
+                    end = Some(Err(late(why)));
                 }
             }
         }
@@ -443,9 +445,7 @@ async fn take_in(sink: Sink, body: &mut Incoming) -> Result<Sink, Refusal> {
             // What came before the break is kept: the client may go on from there.
             Some(ended) => {
                 let sink = joined(task).await?;
-                return ended.map(|()| sink).map_err(|(status, why)| {
-                    Refusal::because(ErrorCode::SizeInvalid, why).status(status)
-                });
+                return ended.map(|()| sink);
             }
         }
     }

@@ -110,6 +110,17 @@ impl Auth {
         }
     }
 
+    /// The state of who has this credential, or none, whatever the files say.
+    pub fn known(credential: Option<Credential>) -> Auth {
+        let state = State {
+            credential: Some(credential),
+            ..State::default()
+        };
+        Auth {
+            state: Mutex::new(state),
+        }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -175,6 +186,8 @@ impl Auth {
         // The specification's default is 60; some time passes on the way.
         let life = answer.expires_in.unwrap_or(60).clamp(1, 86_400);
         let until = Instant::now() + Duration::from_millis(life * 900);
+        // A cache asks for many repositories in its life.
+        state.tokens.retain(|_, t| t.until > Instant::now());
         state.tokens.insert(
             scopes,
             Token {
