@@ -25,6 +25,7 @@ pub mod spec;
 pub mod cgroups;
 pub mod layers;
 pub mod namespaces;
+pub mod network;
 pub mod security;
 
 // Row 3: images (from layers) and the runtime (from namespaces, cgroups and security).

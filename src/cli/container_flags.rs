@@ -8,6 +8,7 @@
 use super::foreign_flags::ForeignFlags;
 use super::health_flags::HealthFlags;
 use super::limit_flags::{DiskFlags, LimitFlags};
+use super::network_flags::NetworkFlags;
 use super::pull::{self, When};
 use crate::containers::create::Wish;
 use crate::containers::flags;
@@ -146,14 +147,8 @@ pub struct ContainerFlags {
     /// Set a kernel parameter of its namespaces
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Namespaces")]
     pub sysctl: Vec<String>,
-    /// Network: none (loopback only; the default), host, or container:NAME
-    #[arg(
-        long,
-        visible_alias = "net",
-        value_name = "MODE",
-        help_heading = "Namespaces"
-    )]
-    pub network: Option<String>,
+    #[command(flatten)]
+    networks: NetworkFlags,
     /// Process ids: host or container:NAME
     #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
     pub pid: Option<String>,
@@ -340,12 +335,13 @@ impl ContainerFlags {
             config: pairs(self.log_opt.clone())?,
         };
         crate::containers::log::Limits::parse(&log.config)?;
+        let networks = self.networks.wish()?;
         let host_config = HostConfig {
             binds: self.volume.clone(),
             mounts: all(&self.mount, flags::mount)?,
             volumes_from: self.volumes_from.clone(),
             tmpfs: self.tmpfs()?,
-            network_mode: self.network.clone().unwrap_or_else(|| "default".into()),
+            network_mode: networks.mode,
             ipc_mode: self.ipc.clone().unwrap_or_else(|| "private".into()),
             pid_mode: text(&self.pid),
             uts_mode: text(&self.uts),
@@ -410,6 +406,7 @@ impl ContainerFlags {
                 program => vec![program.to_string()],
             }),
             host_config,
+            networks: networks.endpoints,
             rootfs: self.rootfs.then(|| PathBuf::from(&self.image[0])),
         })
     }

@@ -18,6 +18,7 @@ mod explain_flag;
 mod foreign_flags;
 mod health_flags;
 mod limit_flags;
+mod network_flags;
 mod switches;
 mod targets;
 
@@ -74,6 +75,7 @@ commands! {
         layer "layer",
         image "image",
         volume "volume",
+        network "network",
         pull "pull",
         push "push",
         login "login",

@@ -16,8 +16,7 @@ use std::os::fd::OwnedFd;
 
 /// Create a container and run a command in it
 ///
-/// The network is loopback only unless --network says otherwise: bridged networks are not part of
-/// this version.
+/// The network is loopback only unless --network says otherwise.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true, after_help = "Examples:
   glassbox run -it lab sh                       a shell in a container
@@ -163,7 +162,7 @@ fn dry_run(
         host,
         group: runtime::group_of(&prepared.spec, host)?,
         stdio: prepare::stdio(container),
-        wishes: prepare::wishes(container),
+        wishes: prepare::wishes(container, prepared.networks.clone()),
     };
     let mut plan: Plan = create::plan(store, container)?;
     for part in [prepared.plan, runtime::plan(&request)?] {

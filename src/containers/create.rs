@@ -9,8 +9,9 @@ use super::actions::{self, MakeDirectory, WriteFile};
 use super::config;
 use super::events;
 use super::image::Image;
-use super::model::{Config, HostConfig, MountPoint};
+use super::model::{Config, EndpointConfig, HostConfig, MountPoint};
 use super::names;
+use super::networks;
 use super::state::{self, Record};
 use super::store::{Container, Store};
 use super::time::Time;
@@ -30,6 +31,8 @@ pub struct Wish {
     pub entrypoint: Option<Vec<String>>,
     /// The rest.
     pub host_config: HostConfig,
+    /// The networks that it is to be in.
+    pub networks: Vec<EndpointConfig>,
     /// A directory in place of an image.
     pub rootfs: Option<PathBuf>,
 }
@@ -79,8 +82,13 @@ pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
         config,
         host_config: wish.host_config,
         mount_points,
+        networks: wish.networks,
     };
-    Ok(Container { record, dir, run })
+    let container = Container { record, dir, run };
+    for wanted in networks::wanted(&container) {
+        networks::find(store, &wanted.network)?;
+    }
+    Ok(container)
 }
 
 /// What cannot be had together, in docker's words.

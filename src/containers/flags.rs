@@ -12,7 +12,9 @@ use crate::error::{Context, Error, Kind, Result};
 use std::path::Path;
 
 mod mounts;
+mod networks;
 pub use mounts::{Bind, bind, mount, volumes_from};
+pub use networks::{address, network};
 
 fn bad(what: impl Into<String>) -> Error {
     Error::kind(Kind::Usage, what.into())

@@ -10,7 +10,7 @@
 use super::reconcile;
 use super::state::{Phase, Status};
 use super::store::{Container, Store};
-use super::volumes;
+use super::{networks, volumes};
 use crate::error::Result;
 use serde_json::{Value, json};
 
@@ -104,7 +104,7 @@ pub fn docker_keys(container: &Container) -> Result<Value> {
                 false => String::new(),
             },
             "Ports": {},
-            "Networks": {},
+            "Networks": networks::show::endpoints(container, running),
         },
     });
     if let Some(health) = &status.health {

@@ -28,6 +28,7 @@ pub mod log;
 pub mod model;
 mod monitor;
 pub mod names;
+pub mod networks;
 pub mod paths;
 pub mod prepare;
 pub mod processes;

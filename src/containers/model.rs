@@ -86,7 +86,7 @@ api! {
         volumes_from: Vec<String>,
         /// `--tmpfs`: destination → options.
         tmpfs: BTreeMap<String, String>,
-        /// `none`, `host`, `container:ID` or `default`.
+        /// `none`, `host`, `container:ID`, `default`, or the first of its networks.
         network_mode: String,
         /// `private` (or empty), `host`, `container:ID`, `shareable`, `none`.
         ipc_mode: String,
@@ -182,6 +182,24 @@ api! {
         /// A file that got the id.
         #[serde(rename = "ContainerIDFile")]
         container_id_file: String,
+    }
+}
+
+api! {
+    /// A container's wishes about one network: one `--network`.
+    pub struct EndpointConfig {
+        /// The network: its name, or its id.
+        network: String,
+        /// Other names by which the network's containers find it.
+        aliases: Vec<String>,
+        /// An address of its own choice.
+        ipv4_address: String,
+        /// An IPv6 address of its own choice.
+        ipv6_address: String,
+        /// A hardware address of its own choice.
+        mac_address: String,
+        /// The network with the highest is the way to the rest of the world.
+        gw_priority: i64,
     }
 }
 

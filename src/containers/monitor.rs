@@ -28,10 +28,11 @@ use super::prepare::Prepared;
 use super::state::{self, Phase, Status};
 use super::store::{Container, Store};
 use super::time::Time;
-use super::{config, ending, events, lifecycle, prepare, reconcile, remove};
+use super::{config, ending, events, lifecycle, networks, prepare, reconcile, remove};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::journal::{self, Event, Plan, Watch};
+use crate::network::Endpoint;
 use crate::runtime::{self, Launched, Outer};
 use crate::spec::runtime::Spec;
 use crate::sys::{self, process::Exit};
@@ -52,6 +53,7 @@ pub struct Monitor {
     spec: Spec,
     host: Host,
     status: Status,
+    networks: Vec<Endpoint>,
     lock: Option<std::fs::File>,
 }
 
@@ -71,6 +73,7 @@ impl Monitor {
         let mut monitor = Monitor {
             status: Status::default(),
             spec: prepared.spec,
+            networks: prepared.networks,
             container,
             host,
             lock: None,
@@ -116,6 +119,7 @@ impl Monitor {
         let mut monitor = Monitor {
             status: Status::default(),
             spec: lifecycle::spec(&container)?,
+            networks: Vec::new(), // connected; a restart plans anew
             container,
             host,
             lock: None,
@@ -220,7 +224,7 @@ impl Monitor {
             host: &self.host,
             group: runtime::group_of(&self.spec, &self.host)?,
             stdio: prepare::stdio(&self.container),
-            wishes: prepare::wishes(&self.container),
+            wishes: prepare::wishes(&self.container, self.networks.clone()),
         };
         let mut launched = runtime::launch(request, plan, watch, options)?;
         match launched.terminal.take() {
@@ -321,7 +325,13 @@ impl Monitor {
             let path = self.container.dir.join("config.json");
             state::write_atomically(&path, &text, 0o600, false)?;
         }
-        self.launch(Plan::default(), &mut (), &journal::Options::default())
+        let attachment = networks::plan(&store, &self.container, self.host.rootless)?;
+        self.networks = attachment.endpoints;
+        let plan = Plan {
+            steps: attachment.steps,
+            ..Plan::default()
+        };
+        self.launch(plan, &mut (), &journal::Options::default())
     }
 
     /// Its health is watched from now on. A container that cannot be watched runs all the same.
@@ -386,6 +396,9 @@ impl Monitor {
         }
         // What it left in its cgroup holds its pipes open; with it gone, the rest can be read.
         if let Err(e) = runtime::remove(&self.spec, &self.host) {
+            self.status.error = format!("{e:#}");
+        }
+        if let Err(e) = networks::release(&self.container) {
             self.status.error = format!("{e:#}");
         }
         streams.read_rest(clients);

@@ -11,10 +11,11 @@ use super::config::{self, Binding, Input, users};
 use super::image::Image;
 use super::state::{self, Phase};
 use super::store::{Container, Store};
-use super::{abilities, lifecycle, volumes};
+use super::{abilities, lifecycle, networks, volumes};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Plan, Stage, Step};
+use crate::network::Endpoint;
 use crate::runtime::{self, Stdio};
 use crate::spec::runtime as oci;
 use crate::sys;
@@ -29,6 +30,8 @@ pub struct Prepared {
     pub spec: oci::Spec,
     /// The engine's own steps, to go before the runtime's.
     pub plan: Plan,
+    /// The networks that the runtime connects.
+    pub networks: Vec<Endpoint>,
 }
 
 /// Prepares a start of `container`. Errors: what the user asked for cannot be had, said before
@@ -77,8 +80,14 @@ pub fn prepare(
     let built = config::build(&input)?;
     plan.warnings.extend(built.warnings);
     let spec = built.spec;
+    let attachment = networks::plan(store, container, host.rootless)?;
     own_steps(container, &spec, names.dir == container.dir, &mut plan)?;
-    Ok(Prepared { spec, plan })
+    plan.steps.extend(attachment.steps);
+    Ok(Prepared {
+        spec,
+        plan,
+        networks: attachment.endpoints,
+    })
 }
 
 /// Docker's rule: a quota of more processors than there are limits nothing, so it is a mistake.
@@ -112,9 +121,10 @@ pub fn stdio(container: &Container) -> Stdio {
 }
 
 /// What is wanted of its set-up beyond its document.
-pub fn wishes(container: &Container) -> runtime::Wishes {
+pub fn wishes(container: &Container, networks: Vec<Endpoint>) -> runtime::Wishes {
     runtime::Wishes {
         exit_file: Some(container.exit_file()),
+        networks,
         ..runtime::Wishes::default()
     }
 }

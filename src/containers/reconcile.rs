@@ -125,12 +125,15 @@ fn adopt(container: &Container, init: Option<OwnedFd>, status: Status) -> Result
     }
 }
 
-/// Kills what is left of a container and removes its cgroup.
+/// Kills what is left of a container, and removes its cgroup, its links and its leases.
 pub fn clear(container: &Container) -> Result<()> {
-    let Some(spec) = state::read_json(&container.dir.join("config.json"))? else {
-        return Ok(()); // it never came as far as a cgroup
+    // One that never came as far as a cgroup has no document.
+    let group = match state::read_json(&container.dir.join("config.json"))? {
+        Some(spec) => crate::runtime::remove(&spec, &Host::detect()?),
+        None => Ok(()),
     };
-    crate::runtime::remove(&spec, &Host::detect()?)
+    // Both are tried, whatever became of the other.
+    group.and(super::networks::release(container))
 }
 
 /// The container's first process, if it still runs: the written one, or (when the monitor was

@@ -11,7 +11,7 @@
 //! Interface: [`Record`], [`Status`], [`Phase`]. Read next: `store.rs`.
 
 use super::health::Health;
-use super::model::{Config, HostConfig, MountPoint};
+use super::model::{Config, EndpointConfig, HostConfig, MountPoint};
 use super::time::Time;
 pub use crate::files::{read_json, sync_directory, to_json, write_atomically, write_even_if_full};
 pub use crate::host::process::start_time as process_start;
@@ -42,6 +42,9 @@ pub struct Record {
     /// The user's mounts, with names and sources decided.
     #[serde(default)]
     pub mount_points: Vec<MountPoint>,
+    /// The networks that it is in, the first of `--network` first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<EndpointConfig>,
 }
 
 /// Where a container is in its life.

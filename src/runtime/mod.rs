@@ -118,6 +118,8 @@ pub struct Wishes {
     pub no_new_keyring: bool,
     /// Where an init of ours writes how the program ended; [`reaper::ended`] reads it.
     pub exit_file: Option<PathBuf>,
+    /// The networks that it is connected to, if it gets a network namespace of its own.
+    pub networks: Vec<crate::network::Endpoint>,
 }
 
 /// A container that waits to be started, and where it is remembered meanwhile.

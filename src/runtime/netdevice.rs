@@ -23,13 +23,13 @@
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
+use crate::network::link::{self, Link, links, socket_in};
+use crate::network::wire::{self, Attributes};
 use crate::sys::{self, netlink};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
-const NETNS: u64 = libc::CLONE_NEWNET as u64;
-/// `struct ifinfomsg` and `struct ifaddrmsg` of linux/rtnetlink.h and linux/if_addr.h.
-const IFINFO: usize = 16;
+/// `struct ifaddrmsg` of linux/if_addr.h.
 const IFADDR: usize = 8;
 
 /// Moves one device.
@@ -41,14 +41,6 @@ pub struct MoveNetDevice {
     pub inside: String,
     /// The namespace to move it to: a file, or init's own.
     pub namespace: Option<PathBuf>,
-}
-
-/// A device as a namespace lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Link {
-    index: i32,
-    name: String,
-    up: bool,
 }
 
 /// An address: the message that adds it again, but for the device's index, and its text.
@@ -126,8 +118,8 @@ impl Action for MoveNetDevice {
         }
         let to = format!("{} → {}", self.name, path.display());
         let fd = namespace.as_raw_fd() as u32;
-        let attributes = [(libc::IFLA_NET_NS_FD, fd.to_ne_bytes().to_vec())];
-        set_link(&here, device.index, 0, 0, &attributes, &to)
+        let attributes = Attributes::new().number(libc::IFLA_NET_NS_FD, fd);
+        link::set(&here, device.index, 0, 0, attributes, &to)
             .with_context(what)
             .map_err(|e| match e.errno() {
                 Some(libc::EPERM) => e.hint("this needs CAP_NET_ADMIN on the host"),
@@ -150,8 +142,8 @@ impl Action for MoveNetDevice {
         let there = scene.fd(&self.key("there"))?;
         if self.inside != self.name {
             let words = format!("{} is called {}", self.name, self.inside);
-            let attributes = [(libc::IFLA_IFNAME, c_string(&self.inside))];
-            set_link(there, arrived.index, 0, 0, &attributes, &words).with_context(what)?;
+            let attributes = Attributes::new().text(libc::IFLA_IFNAME, &self.inside);
+            link::set(there, arrived.index, 0, 0, attributes, &words).with_context(what)?;
         }
         for address in &addresses {
             address
@@ -160,7 +152,7 @@ impl Action for MoveNetDevice {
         }
         let up = libc::IFF_UP as u32;
         let words = format!("{} up", self.inside);
-        set_link(there, arrived.index, up, up, &[], &words).with_context(what)?;
+        link::set(there, arrived.index, up, up, Attributes::new(), &words).with_context(what)?;
         for (i, address) in addresses.iter().enumerate() {
             scene.put(self.key(&format!("address-{i}")), address.to_json());
         }
@@ -206,15 +198,15 @@ impl Action for MoveNetDevice {
             // Only a device that is down can be renamed.
             let up = libc::IFF_UP as u32;
             let words = format!("{} down", self.inside);
-            set_link(&there, index, 0, up, &[], &words).with_context(what)?;
+            link::set(&there, index, 0, up, Attributes::new(), &words).with_context(what)?;
             let words = format!("{} is called {}", self.inside, self.name);
-            let attributes = [(libc::IFLA_IFNAME, c_string(&self.name))];
-            set_link(&there, index, 0, 0, &attributes, &words).with_context(what)?;
+            let attributes = Attributes::new().text(libc::IFLA_IFNAME, &self.name);
+            link::set(&there, index, 0, 0, attributes, &words).with_context(what)?;
         }
         let fd = own.as_raw_fd() as u32;
-        let attributes = [(libc::IFLA_NET_NS_FD, fd.to_ne_bytes().to_vec())];
+        let attributes = Attributes::new().number(libc::IFLA_NET_NS_FD, fd);
         let words = format!("{} → back", self.name);
-        set_link(&there, index, 0, 0, &attributes, &words).with_context(what)?;
+        link::set(&there, index, 0, 0, attributes, &words).with_context(what)?;
         let home = arrived(&here, &before).with_context(what)?;
         let mut number = 0;
         while let Some(json) = scene.get(&self.key(&format!("address-{number}"))) {
@@ -227,7 +219,7 @@ impl Action for MoveNetDevice {
         if scene.get(&self.key("up")) == Some("up") {
             let up = libc::IFF_UP as u32;
             let words = format!("{} up", self.name);
-            set_link(&here, home.index, up, up, &[], &words).with_context(what)?;
+            link::set(&here, home.index, up, up, Attributes::new(), &words).with_context(what)?;
         }
         Ok(())
     }
@@ -239,16 +231,6 @@ impl MoveNetDevice {
     }
 }
 
-/// A socket of another namespace: made there, used from here.
-fn socket_in(namespace: &OwnedFd) -> Result<OwnedFd> {
-    let own = sys::namespace::open_ns("/proc/self/ns/net")?;
-    sys::namespace::setns(namespace, NETNS)?;
-    let socket = netlink::route_socket();
-    // Whatever became of the socket, this process has to come back.
-    sys::namespace::setns(&own, NETNS)?;
-    Ok(socket?)
-}
-
 /// The device that was not there before.
 fn arrived(socket: impl AsFd, before: &[Link]) -> Result<Link> {
     let now = links(&socket)?;
@@ -256,70 +238,6 @@ fn arrived(socket: impl AsFd, before: &[Link]) -> Result<Link> {
         .into_iter()
         .find(|l| before.iter().all(|b| b.index != l.index));
     new.context("the device moved and cannot be found where it went")
-}
-
-fn c_string(text: &str) -> Vec<u8> {
-    text.bytes().chain([0]).collect()
-}
-
-/// Attributes, each `length, type, value` and padded to four bytes (`struct rtattr`).
-fn put_attributes(body: &mut Vec<u8>, attributes: &[(u16, Vec<u8>)]) {
-    for (kind, value) in attributes {
-        body.extend(((value.len() + 4) as u16).to_ne_bytes());
-        body.extend(kind.to_ne_bytes());
-        body.extend(value);
-        body.resize(body.len().next_multiple_of(4), 0);
-    }
-}
-
-/// The attributes behind a message's own header.
-fn get_attributes(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
-    let mut all = Vec::new();
-    while let [a, b, c, d, ..] = bytes {
-        let length = usize::from(u16::from_ne_bytes([*a, *b]));
-        let Some(value) = bytes.get(4..length) else {
-            break;
-        };
-        all.push((u16::from_ne_bytes([*c, *d]), value.to_vec()));
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    all
-}
-
-/// `RTM_NEWLINK` for an existing device: flags (those of `mask`) and attributes.
-fn set_link(
-    socket: impl AsFd,
-    index: i32,
-    flags: u32,
-    mask: u32,
-    attributes: &[(u16, Vec<u8>)],
-    words: &str,
-) -> sys::SysResult<()> {
-    let mut body = vec![0u8; 4]; // family AF_UNSPEC, padding, type
-    body.extend(index.to_ne_bytes());
-    body.extend(flags.to_ne_bytes());
-    body.extend(mask.to_ne_bytes());
-    put_attributes(&mut body, attributes);
-    netlink::request(socket, libc::RTM_NEWLINK, 0, &body, "RTM_NEWLINK", words)
-}
-
-/// All devices of the socket's namespace.
-fn links(socket: impl AsFd) -> sys::SysResult<Vec<Link>> {
-    let all = netlink::dump(socket, libc::RTM_GETLINK, &[0; IFINFO], "RTM_GETLINK")?;
-    Ok(all.iter().filter_map(|(_, body)| link(body)).collect())
-}
-
-fn link(body: &[u8]) -> Option<Link> {
-    let number = |at: usize| Some(i32::from_ne_bytes(*body.get(at..)?.first_chunk()?));
-    let attributes = get_attributes(body.get(IFINFO..)?);
-    let (_, name) = attributes
-        .iter()
-        .find(|(kind, _)| *kind == libc::IFLA_IFNAME)?;
-    Some(Link {
-        index: number(4)?,
-        name: String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned(),
-        up: number(8)? & libc::IFF_UP != 0,
-    })
 }
 
 /// The addresses of a device that somebody gave it: permanent, and known beyond the link, for
@@ -335,7 +253,7 @@ fn addresses(socket: impl AsFd, index: i32) -> sys::SysResult<Vec<Address>> {
             && scope == libc::RT_SCOPE_UNIVERSE;
         kept.then(|| Address {
             header,
-            attributes: get_attributes(&body[IFADDR..])
+            attributes: wire::read(&body[IFADDR..])
                 .into_iter()
                 .filter(|(kind, _)| KEPT.contains(kind))
                 .collect(),
@@ -357,7 +275,9 @@ impl Address {
     fn add(&self, socket: impl AsFd, index: i32, device: &str) -> sys::SysResult<()> {
         let mut body = self.header.to_vec();
         body[4..8].copy_from_slice(&index.to_ne_bytes());
-        put_attributes(&mut body, &self.attributes);
+        for (kind, value) in &self.attributes {
+            wire::put(&mut body, *kind, value);
+        }
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let words = format!("{device} {}", self.text());
         netlink::request(
@@ -388,20 +308,5 @@ impl Address {
     fn from_json(json: &str) -> Option<Address> {
         let (header, attributes) = serde_json::from_str(json).ok()?;
         Some(Address { header, attributes })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attributes_round_trip() {
-        let attributes = vec![(3u16, c_string("eth0")), (1, vec![1, 2, 3, 4, 5, 6])];
-        let mut body = Vec::new();
-        put_attributes(&mut body, &attributes);
-        assert_eq!(body.len() % 4, 0);
-        assert_eq!(get_attributes(&body), attributes);
-        assert!(get_attributes(&[9, 0, 1, 0]).is_empty(), "cut short");
     }
 }

@@ -9,7 +9,7 @@
 //!   parent  id-mapped, shared trees    while they are the host's, to be inherited
 //!   parent  clone3                     into new namespaces (and, on cgroup v2, the cgroup)
 //!   parent  id maps                    before init is anybody in its user namespace
-//!   parent  network devices            as soon as there is a namespace to put them into
+//!   parent  network devices, links     as soon as there is a namespace to put them into
 //!   init    identity, session          root of its namespaces, away from the caller's terminal
 //!   init    names, mounts, devices     while the host's files can still be reached as sources
 //!   init    terminal                   from the container's own devpts
@@ -353,6 +353,7 @@ impl<'a> Builder<'a> {
             );
         }
         self.net_devices()?;
+        self.connect();
         self.agent_state(agent.is_some());
         // First of all that init does: nothing of it escapes the limits.
         self.plan.steps.extend(group.after_clone);

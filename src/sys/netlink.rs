@@ -1,11 +1,12 @@
-//! Routing netlink: one request, its answers.
+//! Netlink: one request, its answers; and for netfilter a batch, which happens whole or not at all.
 //!
 //! What it does: carries whole messages, made by whoever knows what they mean, to the kernel's
 //! network configuration and back. The socket belongs to the network namespace that it was made
 //! in, and stays there whatever its owner does.
 //!
-//! What it implements: netlink(7), rtnetlink(7).
-//! Interface: [`route_socket`], [`request`], [`dump`]. Read next: `runtime/netdevice.rs`.
+//! What it implements: netlink(7), rtnetlink(7), linux/netfilter/nfnetlink.h.
+//! Interface: [`route_socket`], [`request`], [`get`], [`dump`]; [`netfilter_socket`], [`batch`].
+//! Read next: `network/link.rs`.
 
 use super::{Errno, SysResult, check, reading, state_changing};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -23,6 +24,37 @@ pub fn route_socket() -> SysResult<OwnedFd> {
             let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
             // SAFETY: a descriptor that the kernel has just made for us.
             Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+        },
+    )
+}
+
+/// `int socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER)`, with room for one message
+/// of many rules (`SO_SNDBUFFORCE`, for which an owner without CAP_NET_ADMIN gets none).
+///
+/// Errors: `EPROTONOSUPPORT` (a kernel without netfilter). See netlink(7), socket(7).
+pub fn netfilter_socket() -> SysResult<OwnedFd> {
+    let room: i32 = 16 << 20;
+    reading(
+        "socket",
+        || "AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_NETFILTER".into(),
+        || {
+            let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+            // SAFETY: takes integers.
+            let fd =
+                check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_NETFILTER) })?;
+            // SAFETY: a descriptor that the kernel has just made for us.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+            // SAFETY: pointer and length describe `room`, live for the call.
+            unsafe {
+                libc::setsockopt(
+                    fd.as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    libc::SO_SNDBUFFORCE,
+                    (&raw const room).cast(),
+                    size_of::<i32>() as u32,
+                );
+            }
+            Ok(fd)
         },
     )
 }
@@ -112,10 +144,67 @@ pub fn dump(
     let message = message(kind, libc::NLM_F_DUMP, body);
     reading(
         "sendto",
-        || format!("NETLINK_ROUTE, {name}, NLM_F_DUMP"),
+        || format!("{name}, NLM_F_DUMP"),
         || {
             send(fd, &message)?;
             answers(fd)
+        },
+    )
+}
+
+/// `sendto` of a request for one thing, and its answer: `(type, body)`.
+/// Errors: those of the request; mostly `ENODEV`. See rtnetlink(7).
+pub fn get(
+    socket: impl AsFd,
+    kind: u16,
+    body: &[u8],
+    name: &str,
+) -> SysResult<Option<(u16, Vec<u8>)>> {
+    let fd = socket.as_fd().as_raw_fd();
+    let message = message(kind, libc::NLM_F_ACK, body);
+    reading(
+        "sendto",
+        || name.to_string(),
+        || {
+            send(fd, &message)?;
+            Ok(answers(fd)?.into_iter().next())
+        },
+    )
+}
+
+/// One message of a [`batch`]: its type, its flags, its body behind `struct nfgenmsg`.
+pub type Part = (u16, i32, Vec<u8>);
+
+/// `sendto` of a batch to netfilter, between `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END`: all
+/// its messages take effect together, or none does. `subsystem` is who it is for
+/// (`NFNL_SUBSYS_NFTABLES`), `words` say in the record what it is.
+///
+/// Errors: that of the first message that was refused; mostly `EPERM`, `EOPNOTSUPP` or `ENOENT` (a
+/// module that is not there). See linux/netfilter/nfnetlink.h.
+pub fn batch(socket: impl AsFd, subsystem: u16, parts: &[Part], words: &str) -> SysResult<()> {
+    const BEGIN: u16 = 0x10; // NFNL_MSG_BATCH_BEGIN
+    const END: u16 = 0x11; // NFNL_MSG_BATCH_END
+    let fd = socket.as_fd().as_raw_fd();
+    // struct nfgenmsg: AF_UNSPEC, NFNETLINK_V0, the subsystem in network order.
+    let mut whose = vec![0, 0];
+    whose.extend(subsystem.to_be_bytes());
+    let mut all = message(BEGIN, 0, &whose);
+    for (number, (kind, flags, body)) in parts.iter().enumerate() {
+        // The last one's acknowledgement comes after the errors of those before it.
+        let ack = match number + 1 == parts.len() {
+            true => libc::NLM_F_ACK,
+            false => 0,
+        };
+        all.extend(message(*kind, flags | ack, body));
+        all.resize(all.len().next_multiple_of(4), 0);
+    }
+    all.extend(message(END, 0, &whose));
+    state_changing(
+        "sendto",
+        || format!("NETLINK_NETFILTER, {words}"),
+        || {
+            send(fd, &all)?;
+            answers(fd).map(drop)
         },
     )
 }

@@ -26,6 +26,7 @@ mod leak;
 pub mod memory;
 pub mod musts;
 pub mod namespaces;
+pub mod network;
 pub mod oci;
 pub mod our_registry;
 pub mod peers;

@@ -21,6 +21,7 @@ pub use resources::{Abilities, limits};
 
 use super::flags::set_env;
 use super::model::Config;
+use super::networks;
 use super::state::Record;
 use crate::error::{Error, Kind, Result};
 use crate::host::{Host, LayoutKind};
@@ -228,6 +229,11 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
 fn namespaces(input: &Input<'_>) -> Result<Vec<oci::Namespace>> {
     let h = &input.record.host_config;
     let mut list = vec![namespace(NamespaceType::Mount, None)];
+    let network = match h.network_mode.as_str() {
+        // Of its own; what connects it is no part of this document.
+        mode if networks::is_named(mode) => "private",
+        mode => mode,
+    };
     let mut add = |typ: NamespaceType, flag: &str, name: &'static str, mode: &str| -> Result<()> {
         match mode {
             "host" => {}
@@ -239,17 +245,19 @@ fn namespaces(input: &Input<'_>) -> Result<Vec<oci::Namespace>> {
             }
             "" | "default" | "none" | "private" | "shareable" => list.push(namespace(typ, None)),
             other => {
-                return Err(Error::kind(Kind::Usage, format!("invalid value for --{flag}: {other:?}"))
-                    .hint(match flag {
-                        "network" => "none, host or container:NAME; bridged networks are not part of this version",
-                        "uts" | "userns" => "host, or leave it out",
-                        _ => "host, private or container:NAME",
-                    }));
+                return Err(Error::kind(
+                    Kind::Usage,
+                    format!("invalid value for --{flag}: {other:?}"),
+                )
+                .hint(match flag {
+                    "uts" | "userns" => "host, or leave it out",
+                    _ => "host, private or container:NAME",
+                }));
             }
         }
         Ok(())
     };
-    add(NamespaceType::Network, "network", "net", &h.network_mode)?;
+    add(NamespaceType::Network, "network", "net", network)?;
     add(NamespaceType::Pid, "pid", "pid", &h.pid_mode)?;
     add(NamespaceType::Ipc, "ipc", "ipc", &h.ipc_mode)?;
     add(NamespaceType::Uts, "uts", "uts", &h.uts_mode)?;

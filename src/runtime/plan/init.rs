@@ -10,6 +10,7 @@
 use super::{Builder, flag_of, joining, kind_of};
 use crate::journal::Stage;
 use crate::namespaces::actions;
+use crate::network::actions::Configure;
 use crate::runtime::identity;
 use crate::runtime::session::{NewCgroupNamespace, NewSession, NotDumpable, NotTheHosts};
 use crate::security::actions::{NewKeyring, OomScoreAdj};
@@ -170,6 +171,16 @@ impl Builder<'_> {
                 "loopback",
                 "A new network namespace has a loopback that is down: without it 127.0.0.1 answers nobody.",
                 actions::LoopbackUp,
+            );
+        }
+        for endpoint in &self.request.wishes.networks {
+            self.init(
+                Stage::Containers,
+                format!("address-{}", endpoint.inside),
+                "An address in the network, and where to send what is for elsewhere.",
+                Configure {
+                    endpoint: endpoint.clone(),
+                },
             );
         }
     }

@@ -12,6 +12,7 @@ use super::{Builder, identity::id_maps};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Stage;
 use crate::namespaces::actions::HoldIdMap;
+use crate::network::actions::Connect;
 use crate::runtime::listener::SendState;
 use crate::runtime::netdevice::MoveNetDevice;
 use crate::runtime::options::MountOptions;
@@ -160,6 +161,20 @@ impl Builder<'_> {
             );
         }
         Ok(())
+    }
+
+    /// The links into its networks, as soon as there is a namespace for their inner ends.
+    pub(super) fn connect(&mut self) {
+        for endpoint in &self.request.wishes.networks {
+            self.parent(
+                Stage::Containers,
+                format!("connect-{}", endpoint.network),
+                "Two network devices like a cable: one end here, one where the container will be.",
+                Connect {
+                    endpoint: endpoint.clone(),
+                },
+            );
+        }
     }
 
     /// What the agent of a seccomp filter is told, once init has an id.

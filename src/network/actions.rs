@@ -1,0 +1,333 @@
+//! Steps of a container's set-up: the bridge, the pair of links, the address, the way out.
+//!
+//! ```text
+//!   parent  (the engine)  a free address is taken, and may differ from the planned one
+//!   parent  MakeBridge    if there is none yet
+//!   parent  clone3        the network namespace exists
+//!   parent  Connect       veth: one end in the bridge, the other in the namespace
+//!   init    Configure     the address, the route; from inside, where init is root
+//! ```
+//!
+//! What the engine has decided in its first step is in the scene, under [`Endpoint::key`]; the later
+//! steps take it from there. A pair of links goes with either of its ends, so what init did needs no
+//! undo; the outer end is removed all the same, for a namespace ends some time after its last process.
+//!
+//! What it implements: veth(4), rtnetlink(7), network_namespaces(7).
+//! Interface: [`Endpoint`], [`MakeBridge`], [`Connect`], [`Configure`]; [`connect`] and
+//! [`configure`] for a container that runs already. Read next: `runtime/plan/parent.rs`.
+
+use super::{Mac, Prefix, link};
+use crate::error::{Context, Error, Kind, Result};
+use crate::journal::{Action, Fact, Planned, Scene};
+use crate::sys::{self, Errno, netlink};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+/// How containers of a network reach each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// Through a bridge of this host's.
+    #[default]
+    Bridge,
+    /// On the wire of one of the host's devices, with hardware addresses of their own.
+    Macvlan,
+}
+
+/// A container's place in one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The network's name.
+    pub network: String,
+    /// How it is connected.
+    pub driver: Driver,
+    /// The bridge, or the device whose wire is shared.
+    pub bridge: String,
+    /// The outer end of the pair of links.
+    pub link: String,
+    /// The inner end.
+    pub inside: String,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Its addresses, with the length of the network's.
+    pub addresses: Vec<Prefix>,
+    /// Where everything goes that no route knows: at most one a family.
+    pub gateways: Vec<IpAddr>,
+    /// The largest packet.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+}
+
+impl Endpoint {
+    /// The scene's name for what was decided about this network.
+    pub fn key(network: &str) -> String {
+        format!("endpoint-{network}")
+    }
+    /// Leaves what was decided to later steps.
+    pub fn put(&self, scene: &mut Scene) -> Result<()> {
+        let text = serde_json::to_string(self).context("cannot write JSON")?;
+        scene.put(Endpoint::key(&self.network), text);
+        Ok(())
+    }
+    /// What an earlier step decided, else what was planned.
+    fn decided(&self, scene: &Scene) -> Endpoint {
+        let text = scene.get(&Endpoint::key(&self.network));
+        let decided = text.and_then(|t| serde_json::from_str(t).ok());
+        decided.unwrap_or_else(|| self.clone())
+    }
+}
+
+/// Makes a network's bridge, unless it is there.
+#[derive(Debug)]
+pub struct MakeBridge {
+    /// Its name.
+    pub name: String,
+    /// The host's own addresses on it, which are the containers' gateways.
+    pub addresses: Vec<Prefix>,
+    /// The largest packet.
+    pub mtu: Option<u32>,
+}
+
+impl MakeBridge {
+    fn made(&self) -> String {
+        format!("made-bridge-{}", self.name)
+    }
+    fn mac(&self) -> Mac {
+        let first = self.addresses.first().map(|a| a.address);
+        Mac::of(first.unwrap_or(IpAddr::from([0, 0, 0, 1])))
+    }
+}
+
+impl Action for MakeBridge {
+    fn calls(&self) -> Vec<Planned> {
+        let name = &self.name;
+        let mut calls = vec![Planned::new(
+            "sendto",
+            format!(
+                "NETLINK_ROUTE, RTM_NEWLINK, {name} (bridge, {}), up",
+                self.mac()
+            ),
+        )];
+        calls.extend(
+            self.addresses
+                .iter()
+                .map(|a| Planned::new("sendto", format!("NETLINK_ROUTE, RTM_NEWADDR, {name} {a}"))),
+        );
+        calls
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let what = || format!("cannot make the bridge {}", self.name);
+        let socket = netlink::route_socket().with_context(what)?;
+        match link::make_bridge(&socket, &self.name, self.mac(), self.mtu) {
+            Ok(()) => scene.put(self.made(), "yes"),
+            Err(e) if e.errno == Errno::EEXIST => {}
+            Err(e) => return Err(refused(e)).with_context(what),
+        }
+        let bridge = link::find(&socket, &self.name).with_context(what)?;
+        let bridge = bridge.context("it went again").with_context(what)?;
+        for address in &self.addresses {
+            match link::add_address(&socket, bridge.index, &self.name, address) {
+                Err(e) if e.errno != Errno::EEXIST => return Err(e).with_context(what),
+                _ => {} // it has it, from the time when it was made
+            }
+        }
+        Ok(())
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        vec![up_fact(&self.name, &self.name)]
+    }
+    fn expected(&self) -> Option<String> {
+        Some("up".into())
+    }
+    /// Only one that this step made: others may be in use.
+    fn undo(&self, scene: &mut Scene) -> Result<()> {
+        if scene.get(&self.made()).is_none() {
+            return Ok(());
+        }
+        remove_bridge(&self.name)
+    }
+}
+
+/// Removes a bridge that has no port any more; one that has some is somebody's.
+pub fn remove_bridge(name: &str) -> Result<()> {
+    let what = || format!("cannot remove the bridge {name}");
+    let socket = netlink::route_socket().with_context(what)?;
+    let Some(bridge) = link::find(&socket, name).with_context(what)? else {
+        return Ok(());
+    };
+    if link::has_ports(&socket, bridge.index).with_context(what)? {
+        return Ok(());
+    }
+    link::delete(&socket, name).with_context(what)
+}
+
+fn up_fact(what: &str, name: &str) -> Fact {
+    let look = || link::find(netlink::route_socket()?, name);
+    Fact {
+        what: what.into(),
+        value: match look() {
+            Ok(Some(l)) => Ok(if l.up { "up" } else { "down" }.into()),
+            Ok(None) => Ok("does not exist".into()),
+            Err(e) => Err(e.to_string()),
+        },
+        source: "RTM_GETLINK".into(),
+    }
+}
+
+fn refused(e: sys::SysError) -> Error {
+    let errno = e.errno;
+    let error = Error::from(e);
+    match errno {
+        Errno::EPERM => error.hint("networks need root (CAP_NET_ADMIN) on the host; --network none and host do not"),
+        Errno::EOPNOTSUPP => error.hint("this kernel lacks that kind of link: `modprobe bridge veth`, or a kernel that has them"),
+        _ => error,
+    }
+}
+
+/// Connects the new network namespace: a pair of links with one end in the bridge.
+#[derive(Debug)]
+pub struct Connect {
+    /// As planned.
+    pub endpoint: Endpoint,
+}
+
+impl Action for Connect {
+    fn calls(&self) -> Vec<Planned> {
+        let Endpoint {
+            link,
+            inside,
+            mac,
+            bridge,
+            ..
+        } = &self.endpoint;
+        let words = match self.endpoint.driver {
+            Driver::Bridge => format!(
+                "{link} (veth, a port of {bridge}), up; its peer {inside} ({mac}) beside INIT"
+            ),
+            Driver::Macvlan => format!("{inside} (macvlan of {bridge}, {mac}), up, beside INIT"),
+        };
+        vec![Planned::new(
+            "sendto",
+            format!("NETLINK_ROUTE, RTM_NEWLINK, {words}"),
+        )]
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let endpoint = self.endpoint.decided(scene);
+        connect(&endpoint, scene.child_pid()?)
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        match self.endpoint.driver {
+            Driver::Bridge => vec![up_fact(&self.endpoint.link, &self.endpoint.link)],
+            Driver::Macvlan => Vec::new(),
+        }
+    }
+    fn expected(&self) -> Option<String> {
+        (self.endpoint.driver == Driver::Bridge).then(|| "up".into())
+    }
+    fn undo(&self, _: &mut Scene) -> Result<()> {
+        disconnect(&self.endpoint)
+    }
+}
+
+/// Makes the link of an endpoint into the network namespace of a process.
+pub fn connect(endpoint: &Endpoint, pid: i32) -> Result<()> {
+    let Endpoint {
+        network, bridge, ..
+    } = endpoint;
+    let what = || format!("cannot connect the container to the network {network}");
+    let socket = netlink::route_socket().with_context(what)?;
+    let found = link::find(&socket, bridge).with_context(what)?;
+    let Some(found) = found else {
+        return Err(Error::kind(Kind::NotFound, what())
+            .caused_by(Error::new(format!("there is no device {bridge}"))));
+    };
+    let inside = link::Inside {
+        pid,
+        name: &endpoint.inside,
+        mac: endpoint.mac,
+        mtu: endpoint.mtu,
+    };
+    let make = || match endpoint.driver {
+        Driver::Bridge => link::make_veth(&socket, &endpoint.link, found.index, inside),
+        Driver::Macvlan => link::make_macvlan(&socket, found.index, inside),
+    };
+    let made = match make() {
+        // Of a life before, whose namespace has not quite ended.
+        Err(e) if e.errno == Errno::EEXIST && endpoint.driver == Driver::Bridge => {
+            link::delete(&socket, &endpoint.link).with_context(what)?;
+            make()
+        }
+        other => other,
+    };
+    made.map_err(refused).with_context(what)
+}
+
+/// Removes the outer end of an endpoint's pair, and the inner with it.
+pub fn disconnect(endpoint: &Endpoint) -> Result<()> {
+    if endpoint.driver != Driver::Bridge {
+        return Ok(()); // it has no outer end, and goes with the namespace
+    }
+    let what = || format!("cannot remove the link {}", endpoint.link);
+    let socket = netlink::route_socket().with_context(what)?;
+    link::delete(&socket, &endpoint.link).with_context(what)
+}
+
+/// Gives the inner end its addresses, and the namespace its way out.
+#[derive(Debug)]
+pub struct Configure {
+    /// As planned.
+    pub endpoint: Endpoint,
+}
+
+impl Action for Configure {
+    fn calls(&self) -> Vec<Planned> {
+        let inside = &self.endpoint.inside;
+        let route = |words: String| Planned::new("sendto", format!("NETLINK_ROUTE, {words}"));
+        let addresses = self.endpoint.addresses.iter();
+        let addresses = addresses.map(|a| route(format!("RTM_NEWADDR, {inside} {a}")));
+        let gateways = self.endpoint.gateways.iter();
+        let gateways =
+            gateways.map(|g| route(format!("RTM_NEWROUTE, default via {g} dev {inside}")));
+        let up = route(format!("RTM_NEWLINK, {inside} up"));
+        std::iter::once(up)
+            .chain(addresses)
+            .chain(gateways)
+            .collect()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let endpoint = self.endpoint.decided(scene);
+        let socket = netlink::route_socket().context("cannot speak to the kernel's networks")?;
+        configure(&socket, &endpoint)
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        vec![up_fact(&self.endpoint.inside, &self.endpoint.inside)]
+    }
+    fn expected(&self) -> Option<String> {
+        Some("up".into())
+    }
+}
+
+/// What [`Configure`] does, over a socket of the container's network namespace.
+pub fn configure(socket: impl AsFd, endpoint: &Endpoint) -> Result<()> {
+    let inside = &endpoint.inside;
+    let what = || {
+        format!(
+            "cannot configure {inside} for the network {}",
+            endpoint.network
+        )
+    };
+    let found = link::find(&socket, inside).with_context(what)?;
+    let found = found.context("it is not there").with_context(what)?;
+    link::up(&socket, found.index, inside).with_context(what)?;
+    for address in &endpoint.addresses {
+        link::add_address(&socket, found.index, inside, address).with_context(what)?;
+    }
+    for gateway in &endpoint.gateways {
+        match link::add_default_route(&socket, found.index, inside, *gateway) {
+            Err(e) if e.errno != Errno::EEXIST => return Err(e).with_context(what),
+            _ => {} // another network's way out was first
+        }
+    }
+    Ok(())
+}

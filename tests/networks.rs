@@ -1,0 +1,288 @@
+//! Stage 7, networks: what is made, who reaches whom, and that nothing of it stays.
+//!
+//! Each test that makes links has a network namespace of its own (`common::network`), so the host's
+//! is left alone, and what stays is seen.
+//!
+//! Read next: `network_ports.rs`; `src/containers/networks/mod.rs`.
+
+mod common;
+
+use common::Host;
+use common::network::{devices, ip, own_network};
+
+#[test]
+fn networks_are_made_listed_and_removed() {
+    let host = Host::new("network-cli");
+    let names = |filter: &str| {
+        let list = host.ok(&["network", "ls", "--format", "{{.Name}}", "--filter", filter]);
+        list.lines().map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(names("type=builtin"), ["bridge", "host", "none"]);
+    let id = host.ok(&["network", "create", "--label", "tier=db", "back"]);
+    assert_eq!(id.len(), 64);
+    assert_eq!(
+        host.ok(&["network", "ls", "-q", "--filter", "name=back"]),
+        id[..12]
+    );
+    let flags = [
+        "network",
+        "create",
+        "--subnet",
+        "10.91.0.0/24",
+        "--gateway",
+        "10.91.0.254",
+    ];
+    let more = [
+        "--ip-range",
+        "10.91.0.128/25",
+        "--aux-address",
+        "router=10.91.0.129",
+        "fixed",
+    ];
+    host.ok(&[&flags[..], &more].concat());
+    assert_eq!(names("type=custom"), ["back", "fixed"]);
+    assert_eq!(names("label=tier=db"), ["back"]);
+    assert_eq!(names("driver=null"), ["none"]);
+    let one = host.go(&["network", "inspect", "fixed"]).json();
+    let pool = &one[0]["IPAM"]["Config"][0];
+    assert_eq!(
+        (&pool["Subnet"], &pool["Gateway"]),
+        (&"10.91.0.0/24".into(), &"10.91.0.254".into())
+    );
+    assert_eq!(pool["IPRange"], "10.91.0.128/25");
+    assert_eq!(pool["AuxiliaryAddresses"]["router"], "10.91.0.129");
+    assert_eq!(one[0]["Containers"], serde_json::json!({}));
+    // Two of docker's pools that overlap nothing.
+    let subnet = |name: &str| {
+        host.ok(&[
+            "network",
+            "inspect",
+            "-f",
+            "{{(index .IPAM.Config 0).Subnet}}",
+            name,
+        ])
+    };
+    assert_ne!(subnet("back"), subnet("bridge"));
+    for (command, words) in [
+        (&["back"][..], "network with name back already exists"),
+        (
+            &["bridge"],
+            "operation is not permitted on predefined bridge network",
+        ),
+        (
+            &["--subnet", "10.91.0.0/16", "xx"],
+            "Pool overlaps with other one on this address space",
+        ),
+        (
+            &["--subnet", "10.92.0.0/24", "--gateway", "10.9.9.9", "xx"],
+            "no matching subnet for gateway 10.9.9.9",
+        ),
+        (
+            &["--driver", "ipvlan", "xx"],
+            "this version has bridge and macvlan",
+        ),
+        (&["--driver", "nope", "xx"], "plugin not found"),
+        (&["--driver", "macvlan", "xx"], "needs a parent device"),
+    ] {
+        let out = host.fails(125, &[&["network", "create"], command].concat());
+        assert!(out.contains(words), "{command:?}: {out}");
+    }
+    let out = host.fails(1, &["network", "rm", "bridge", "back"]);
+    assert!(
+        out.contains("bridge is a pre-defined network and cannot be removed"),
+        "{out}"
+    );
+    let out = host.fails(1, &["network", "inspect", "nobody"]);
+    assert!(out.contains("network nobody not found"), "{out}");
+    let out = host.ok(&["network", "prune"]);
+    assert!(out.contains("Deleted Networks:\nfixed"), "{out}");
+    assert!(names("type=custom").is_empty());
+}
+
+#[test]
+fn two_containers_of_a_network_reach_each_other_and_nothing_stays() {
+    needs!("root", "ip");
+    let network = own_network();
+    let host = Host::new("network-two");
+    host.ok(&["network", "create", "--subnet", "10.91.0.0/24", "web"]);
+    host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "aa",
+        "--network",
+        "web",
+        "lab",
+        "sleep",
+        "300",
+    ]);
+    host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "bb",
+        "--network",
+        "web,ip=10.91.0.77,mac-address=02:00:00:00:00:77",
+        "lab",
+        "sleep",
+        "300",
+    ]);
+    let shown = |name: &str, key: &str| {
+        let template = format!("{{{{range .NetworkSettings.Networks}}}}{{{{.{key}}}}}{{{{end}}}}");
+        host.ok(&["inspect", "-f", &template, name])
+    };
+    assert_eq!(shown("aa", "IPAddress"), "10.91.0.2");
+    assert_eq!(shown("bb", "IPAddress"), "10.91.0.77");
+    assert_eq!(shown("bb", "MacAddress"), "02:00:00:00:00:77");
+    let link = host.ok(&["exec", "bb", "cat", "/sys/class/net/eth0/address"]);
+    assert_eq!(link, "02:00:00:00:00:77");
+    host.ok(&["exec", "aa", "ping", "-c", "1", "-w", "20", "10.91.0.77"]);
+    host.ok(&["exec", "bb", "ping", "-c", "1", "-w", "20", "10.91.0.2"]);
+    host.ok(&["exec", "bb", "ping", "-c", "1", "-w", "20", "10.91.0.1"]);
+    let out = host.fails(1, &["network", "rm", "web"]);
+    assert!(out.contains("has active endpoints (name:\""), "{out}");
+    let inside = host.go(&["network", "inspect", "web"]).json();
+    assert_eq!(inside[0]["Containers"].as_object().expect("a map").len(), 2);
+    let bridge = inside[0]["Device"].as_str().expect("a name").to_string();
+    assert!(devices().contains(&bridge), "{:?}", devices());
+    host.ok(&["rm", "-f", "aa"]);
+    assert!(devices().contains(&bridge), "b is in it still");
+    host.ok(&["stop", "-t", "0", "bb"]);
+    assert!(!devices().contains(&bridge), "{:?}", devices());
+    host.ok(&["start", "bb"]);
+    assert_eq!(shown("bb", "IPAddress"), "10.91.0.77");
+    host.ok(&["rm", "-f", "bb"]);
+    host.ok(&["network", "rm", "web"]);
+    network.check();
+}
+
+#[test]
+fn a_network_without_a_free_address_says_so() {
+    needs!("root", "ip");
+    let network = own_network();
+    let host = Host::new("network-full");
+    host.ok(&["network", "create", "--subnet", "10.91.0.0/30", "small"]);
+    host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "aa",
+        "--network",
+        "small",
+        "lab",
+        "sleep",
+        "300",
+    ]);
+    let run = ["run", "--rm", "--network", "small", "lab", "true"];
+    let out = host.fails(125, &run);
+    assert!(
+        out.contains("no available IPv4 addresses on this network's address pools: small"),
+        "{out}"
+    );
+    let out = host.fails(
+        125,
+        &[
+            "run",
+            "--rm",
+            "--network",
+            "small",
+            "--ip",
+            "10.91.0.2",
+            "lab",
+            "true",
+        ],
+    );
+    assert!(out.contains("Address already in use"), "{out}");
+    let out = host.fails(
+        125,
+        &[
+            "run",
+            "--rm",
+            "--network",
+            "small",
+            "--ip",
+            "10.0.0.2",
+            "lab",
+            "true",
+        ],
+    );
+    assert!(
+        out.contains("no configured subnet contains IP address 10.0.0.2"),
+        "{out}"
+    );
+    host.ok(&["rm", "-f", "aa"]);
+    host.ok(&run);
+    network.check();
+}
+
+#[test]
+fn new_networks_go_around_the_hosts_routes() {
+    needs!("root", "ip");
+    let _network = own_network();
+    ip(&["link", "add", "name", "uplink", "type", "bridge"]);
+    ip(&["link", "set", "uplink", "up"]);
+    ip(&["address", "add", "172.17.5.1/24", "dev", "uplink"]);
+    ip(&["route", "add", "172.19.0.0/16", "via", "172.17.5.2"]);
+    let host = Host::new("network-routes");
+    let subnet = |name: &str| {
+        host.ok(&[
+            "network",
+            "inspect",
+            "-f",
+            "{{(index .IPAM.Config 0).Subnet}}",
+            name,
+        ])
+    };
+    assert_eq!(subnet("bridge"), "172.18.0.0/16");
+    host.ok(&["network", "create", "one"]);
+    assert_eq!(
+        subnet("one"),
+        "172.20.0.0/16",
+        "the first is kept for the bridge"
+    );
+    assert_eq!(subnet("bridge"), "172.18.0.0/16");
+    ip(&["link", "del", "uplink"]);
+}
+
+#[test]
+fn a_container_in_several_networks_leaves_by_the_first() {
+    needs!("root", "ip");
+    let network = own_network();
+    let host = Host::new("network-several");
+    host.ok(&[
+        "network",
+        "create",
+        "--internal",
+        "--subnet",
+        "10.91.0.0/24",
+        "inner",
+    ]);
+    host.ok(&[
+        "network",
+        "create",
+        "--ipv6",
+        "--subnet",
+        "10.92.0.0/24",
+        "--subnet",
+        "fd00:92::/64",
+        "outer",
+    ]);
+    let script = "ip -4 route; ip -6 route; ip -6 addr show dev eth1";
+    let out = host.ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "inner",
+        "--network",
+        "outer",
+        "lab",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(out.contains("default via 10.92.0.1 dev eth1"), "{out}");
+    assert!(!out.contains("default via 10.91.0.1"), "{out}");
+    assert!(out.contains("default via fd00:92::1 dev eth1"), "{out}");
+    assert!(out.contains("fd00:92::2/64"), "{out}");
+    network.check();
+}
