@@ -8,34 +8,33 @@ use std::collections::BTreeSet;
 
 /// One switch a kind of namespace, and one for all.
 #[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Namespaces")]
 pub struct KindFlags {
     /// The user namespace: ids and capabilities.
-    #[arg(short = 'U', long)]
+    #[arg(short = 'U', long, help_heading = "Namespaces")]
     user: bool,
     /// The mount namespace: which file systems are where.
-    #[arg(short, long, alias = "mnt")]
+    #[arg(short, long, alias = "mnt", help_heading = "Namespaces")]
     mount: bool,
     /// The pid namespace: process ids. A new one begins with the command as PID 1.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Namespaces")]
     pid: bool,
     /// The network namespace: devices, addresses, ports. In a new one the loopback device is up.
-    #[arg(short, long, alias = "network")]
+    #[arg(short, long, alias = "network", help_heading = "Namespaces")]
     net: bool,
     /// The IPC namespace: System V objects, POSIX message queues.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Namespaces")]
     ipc: bool,
     /// The UTS namespace: host name and domain name.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Namespaces")]
     uts: bool,
     /// The cgroup namespace: which cgroup looks like the root.
-    #[arg(short = 'C', long)]
+    #[arg(short = 'C', long, help_heading = "Namespaces")]
     cgroup: bool,
     /// The time namespace: offsets of the monotonic and the boot-time clock.
-    #[arg(short = 'T', long)]
+    #[arg(short = 'T', long, help_heading = "Namespaces")]
     time: bool,
     /// All of them.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Namespaces")]
     pub all: bool,
 }
 
