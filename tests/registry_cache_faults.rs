@@ -66,10 +66,11 @@ fn an_upstream_that_lies_is_not_believed() {
     let server = Server::new(move |request| {
         let mut answer = upstream(&served, request);
         // Of the right length, and wrong in the last byte.
-        if lying.load(Ordering::SeqCst) && request.method == "GET" {
-            if let Some(last) = answer.body.last_mut() {
-                *last ^= 1;
-            }
+        if lying.load(Ordering::SeqCst)
+            && request.method == "GET"
+            && let Some(last) = answer.body.last_mut()
+        {
+            *last ^= 1;
         }
         answer
     });
