@@ -13,13 +13,16 @@
 //!
 //! What it implements: rtnetlink(7), veth(4), linux/if_link.h.
 //! Interface: [`Prefix`], [`Mac`], [`pool`] (which addresses are free), [`link`] (one function a
-//! change), [`actions`] (the steps of a container's set-up). Read in this order: `prefix.rs`,
-//! `pool.rs`, `wire.rs`, `link.rs`, `actions.rs`.
+//! change), [`actions`] (the steps of a container's set-up), [`dns`] (names), [`slirp`] (a network
+//! without root). Read in this order: `prefix.rs`,
+//! `pool.rs`, `wire.rs`, `link.rs`, `actions.rs`, `dns/mod.rs`.
 
 pub mod actions;
+pub mod dns;
 pub mod link;
 pub mod pool;
 mod prefix;
+pub mod slirp;
 pub mod wire;
 
 pub use actions::{Driver, Endpoint};

@@ -23,6 +23,7 @@ pub mod ask;
 pub mod bpf;
 pub mod cred;
 pub mod fs;
+pub mod inet;
 pub mod memory;
 pub mod mount;
 pub mod namespace;

@@ -443,6 +443,21 @@ pub fn spawn(command: &mut std::process::Command) -> SysResult<std::process::Chi
     }
 }
 
+/// `int fcntl(int fd, F_DUPFD, 3)`: a copy that stays open at execve, for a program that is told its
+/// number. Close it when that program has been started. Errors: `EMFILE`. See fcntl(2).
+pub fn inheritable(fd: impl AsFd) -> SysResult<OwnedFd> {
+    let fd = fd.as_fd();
+    reading(
+        "fcntl",
+        || format!("{}, F_DUPFD, 3", fd.as_raw_fd()),
+        || {
+            let copy = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD(3))?;
+            // SAFETY: the kernel has just made this descriptor for us.
+            Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+        },
+    )
+}
+
 /// `mode_t umask(mode_t mask)`: the old mask. Cannot fail. See umask(2).
 pub fn umask(mask: u32) -> u32 {
     state_changing(
