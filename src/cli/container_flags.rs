@@ -8,6 +8,7 @@
 use super::foreign_flags::ForeignFlags;
 use super::health_flags::HealthFlags;
 use super::limit_flags::{DiskFlags, LimitFlags};
+use super::name_flags::NameFlags;
 use super::network_flags::NetworkFlags;
 use super::pull::{self, When};
 use crate::containers::create::Wish;
@@ -170,9 +171,8 @@ pub struct ContainerFlags {
     /// NIS domain name inside
     #[arg(long, value_name = "NAME", help_heading = "Namespaces")]
     pub domainname: Option<String>,
-    /// A line for /etc/hosts
-    #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Namespaces")]
-    pub add_host: Vec<String>,
+    #[command(flatten)]
+    names: NameFlags,
     /// A label
     #[arg(short, long, value_name = "KEY=VALUE", help_heading = "Notes")]
     pub label: Vec<String>,
@@ -356,7 +356,6 @@ impl ContainerFlags {
             readonly_rootfs: self.read_only,
             security_opt: self.security_opt.clone(),
             group_add: self.group_add.clone(),
-            extra_hosts: all(&self.add_host, flags::host_entry)?,
             sysctls: pairs(self.sysctl.clone())?,
             shm_size: size(&self.shm_size)?,
             oom_score_adj: self.oom_score_adj.unwrap_or(0),
@@ -376,6 +375,7 @@ impl ContainerFlags {
         let mut host_config = host_config;
         self.limits.apply(&mut host_config)?;
         self.disks.apply(&mut host_config)?;
+        self.names.apply(&mut host_config)?;
         let attached = self.streams(detached)?;
         let config = Config {
             hostname: text(&self.hostname),

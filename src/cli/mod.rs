@@ -18,6 +18,7 @@ mod explain_flag;
 mod foreign_flags;
 mod health_flags;
 mod limit_flags;
+mod name_flags;
 mod network_flags;
 mod switches;
 mod targets;

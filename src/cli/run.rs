@@ -162,7 +162,7 @@ fn dry_run(
         host,
         group: runtime::group_of(&prepared.spec, host)?,
         stdio: prepare::stdio(container),
-        wishes: prepare::wishes(container, prepared.networks.clone()),
+        wishes: prepare::wishes(container, host, prepared.networks.clone())?,
     };
     let mut plan: Plan = create::plan(store, container)?;
     for part in [prepared.plan, runtime::plan(&request)?] {

@@ -257,17 +257,60 @@ pub fn set_env(env: &mut Vec<String>, entry: String) {
     }
 }
 
+/// The address in `--add-host` that stands for the host itself.
+pub const HOST_GATEWAY: &str = "host-gateway";
+
 /// `--add-host NAME:ADDRESS` (or `NAME=ADDRESS`).
 pub fn host_entry(text: &str) -> Result<String> {
-    let wrong =
-        || bad(format!("bad format for add-host: {text:?}")).hint("NAME:ADDRESS, as db:10.0.0.2");
+    let wrong = || {
+        bad(format!("bad format for add-host: {text:?}"))
+            .hint("NAME:ADDRESS, as db:10.0.0.2; the address host-gateway is the host's")
+    };
     let (name, address) = text.split_once(['=', ':']).ok_or_else(wrong)?;
     let address = address.trim_start_matches('[').trim_end_matches(']');
     let fits = !name.is_empty() && !name.contains(char::is_whitespace);
-    if !fits || address.parse::<std::net::IpAddr>().is_err() {
+    let known = address == HOST_GATEWAY || address.parse::<std::net::IpAddr>().is_ok();
+    if !fits || !known {
         return Err(wrong());
     }
     Ok(format!("{name}:{address}"))
+}
+
+/// `--dns`: an address.
+pub fn resolver(text: &str) -> Result<String> {
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => Err(bad(format!(
+            "invalid argument {text:?} for \"--dns\": {text} is not an ip address"
+        ))),
+    }
+}
+
+/// `--dns-search`: a domain, or `.` for none.
+pub fn search_domain(text: &str) -> Result<String> {
+    let letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match text == "." || (!text.is_empty() && !text.starts_with('.') && text.chars().all(letter)) {
+        true => Ok(text.to_string()),
+        false => Err(bad(format!("{text} is not a valid domain"))),
+    }
+}
+
+/// `--dns-opt`: one word of resolv.conf's line of options.
+pub fn resolver_option(text: &str) -> Result<String> {
+    match text.is_empty() || text.contains(char::is_whitespace) {
+        true => Err(bad(format!("invalid value for --dns-opt: {text:?}"))),
+        false => Ok(text.to_string()),
+    }
+}
+
+/// `--link NAME[:ALIAS]`, always with an alias.
+pub fn link(text: &str) -> Result<String> {
+    let (name, alias) = text.split_once(':').unwrap_or((text, text));
+    let fits = |name: &str| !name.is_empty() && !name.contains([':', ' ', '\t']);
+    match fits(name) && fits(alias) {
+        true => Ok(format!("{name}:{alias}")),
+        false => Err(bad(format!("bad format for links: {text}"))),
+    }
 }
 
 /// A capability as the command line may write it (`net_admin`, `CAP_NET_ADMIN`, `all`) as

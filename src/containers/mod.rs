@@ -27,6 +27,9 @@ pub mod lifecycle;
 pub mod log;
 pub mod model;
 mod monitor;
+pub mod name_files;
+mod name_service;
+mod name_steps;
 pub mod names;
 pub mod networks;
 pub mod paths;
@@ -41,6 +44,7 @@ pub mod state;
 pub mod stats;
 pub mod store;
 pub mod update;
+pub mod user_network;
 pub mod volumes;
 pub mod wait;
 

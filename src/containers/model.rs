@@ -119,6 +119,14 @@ api! {
         group_add: Vec<String>,
         /// Lines for /etc/hosts: `NAME:ADDRESS`.
         extra_hosts: Vec<String>,
+        /// Resolvers in place of the host's.
+        dns: Vec<String>,
+        /// Options of resolv.conf.
+        dns_options: Vec<String>,
+        /// Domains in which a short name is looked for; `.` alone for none.
+        dns_search: Vec<String>,
+        /// Containers that it knows by another name: `NAME:ALIAS`.
+        links: Vec<String>,
         /// Kernel parameters of its namespaces.
         sysctls: BTreeMap<String, String>,
         /// Size of /dev/shm; 64 MiB when 0.

@@ -24,15 +24,18 @@ mod streams;
 use super::attach::{self, Failure, Message, Wants};
 use super::health::{self, Health};
 use super::log::Writer;
+use super::name_service::{self, NameService};
 use super::prepare::Prepared;
 use super::state::{self, Phase, Status};
 use super::store::{Container, Store};
 use super::time::Time;
-use super::{config, ending, events, lifecycle, networks, prepare, reconcile, remove};
+use super::user_network;
+use super::{config, ending, events, lifecycle, name_steps, networks, prepare, reconcile, remove};
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::journal::{self, Event, Plan, Watch};
 use crate::network::Endpoint;
+use crate::network::slirp::{self, Keeper};
 use crate::runtime::{self, Launched, Outer};
 use crate::spec::runtime::Spec;
 use crate::sys::{self, process::Exit};
@@ -55,6 +58,8 @@ pub struct Monitor {
     status: Status,
     networks: Vec<Endpoint>,
     lock: Option<std::fs::File>,
+    /// Its user-mode network, if it has one and this monitor has started it.
+    slirp: Option<Keeper>,
 }
 
 impl Monitor {
@@ -77,6 +82,7 @@ impl Monitor {
             container,
             host,
             lock: None,
+            slirp: None,
         };
         let begun = monitor.begin(prepared.plan, &mut *watch, options);
         drop(watch);
@@ -123,6 +129,7 @@ impl Monitor {
             container,
             host,
             lock: None,
+            slirp: None,
         };
         monitor.settle()?;
         let flags = libc::O_RDWR; // it was there at the start, or recording is off
@@ -144,14 +151,45 @@ impl Monitor {
         }
         let mut streams = monitor.streams(outer)?;
         streams.adopted = init.is_some();
+        if let Some(pidfd) = &init {
+            monitor.adopt_network(pidfd, &mut streams);
+        }
         let launched = init.map(|pidfd| Launched {
             pid: monitor.status.pid,
             pidfd,
             terminal: None,
             outer: Outer::default(),
+            names: None,
+            slirp: None,
         });
         monitor.container.write_status(&monitor.status)?;
         Ok((monitor, launched, streams))
+    }
+
+    /// What of the container's network its first monitor did: names are answered again. A user-mode
+    /// network ends with the container, whoever is killed; where the kernel cannot tell that by a
+    /// pidfd, it has ended with its monitor, and another takes its place.
+    fn adopt_network(&mut self, init: &OwnedFd, streams: &mut Streams) {
+        if name_service::is_wanted(&self.container) {
+            match runtime::reopen_name_server(init, self.host.rootless) {
+                Ok(sockets) => {
+                    streams.service = Some(NameService::new(&self.container, sockets));
+                }
+                Err(e) => self.status.error = format!("names are not answered any more: {e:#}"),
+            }
+        }
+        if slirp::ends_by_itself() {
+            return;
+        }
+        let network = user_network::slirp(&self.container, self.host.rootless, &mut None);
+        let again = network.and_then(|slirp| {
+            let start = |slirp: slirp::Slirp| slirp.start(self.status.pid, init);
+            slirp.map(start).transpose()
+        });
+        match again {
+            Ok(keeper) => self.slirp = keeper,
+            Err(e) => self.status.error = format!("its network went with its monitor: {e:#}"),
+        }
     }
 
     /// Up to the running program.
@@ -224,9 +262,12 @@ impl Monitor {
             host: &self.host,
             group: runtime::group_of(&self.spec, &self.host)?,
             stdio: prepare::stdio(&self.container),
-            wishes: prepare::wishes(&self.container, self.networks.clone()),
+            wishes: prepare::wishes(&self.container, &self.host, self.networks.clone())?,
         };
         let mut launched = runtime::launch(request, plan, watch, options)?;
+        self.slirp = launched.slirp.take();
+        let serve = |sockets| NameService::new(&self.container, sockets);
+        streams.service = launched.names.take().map(serve);
         match launched.terminal.take() {
             Some(terminal) => streams.set_terminal(terminal, config.open_stdin)?,
             None => streams.set_fifos(std::mem::take(&mut launched.outer)),
@@ -326,11 +367,19 @@ impl Monitor {
             state::write_atomically(&path, &text, 0o600, false)?;
         }
         let attachment = networks::plan(&store, &self.container, self.host.rootless)?;
-        self.networks = attachment.endpoints;
-        let plan = Plan {
+        let mut plan = Plan {
             steps: attachment.steps,
             ..Plan::default()
         };
+        self.networks = attachment.endpoints;
+        if !self.networks.is_empty() {
+            let mode = &self.container.record.host_config.network_mode;
+            let reach = user_network::reach(mode, false, &self.networks);
+            let name = prepare::own_name(&self.spec);
+            let (container, networks) = (&self.container, &self.networks);
+            let hosts = name_steps::hosts_step(&store, container, &name, reach, networks)?;
+            plan.push(hosts);
+        }
         self.launch(plan, &mut (), &journal::Options::default())
     }
 
@@ -397,6 +446,11 @@ impl Monitor {
         // What it left in its cgroup holds its pipes open; with it gone, the rest can be read.
         if let Err(e) = runtime::remove(&self.spec, &self.host) {
             self.status.error = format!("{e:#}");
+        }
+        // Its sockets would keep the network namespace, and all that is in it.
+        streams.service = None;
+        if let Some(slirp) = self.slirp.take() {
+            slirp.end();
         }
         if let Err(e) = networks::release(&self.container) {
             self.status.error = format!("{e:#}");

@@ -11,7 +11,7 @@ use super::config::{self, Binding, Input, users};
 use super::image::Image;
 use super::state::{self, Phase};
 use super::store::{Container, Store};
-use super::{abilities, lifecycle, networks, volumes};
+use super::{abilities, lifecycle, name_steps, networks, user_network, volumes};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Plan, Stage, Step};
@@ -81,8 +81,25 @@ pub fn prepare(
     plan.warnings.extend(built.warnings);
     let spec = built.spec;
     let attachment = networks::plan(store, container, host.rootless)?;
-    own_steps(container, &spec, names.dir == container.dir, &mut plan)?;
+    let mut warning = None;
+    let slirp = user_network::slirp(container, host.rootless, &mut warning)?;
+    plan.warnings.extend(warning);
+    let reach = user_network::reach(&h.network_mode, slirp.is_some(), &attachment.endpoints);
+    let mut files = Vec::new();
+    let mut later = None;
+    if names.dir == container.dir {
+        let hostname = own_name(&spec);
+        files = name_steps::steps(container, &hostname, reach, &mut plan);
+        let endpoints = &attachment.endpoints;
+        let hosts = name_steps::hosts_step(store, container, &hostname, reach, endpoints)?;
+        match endpoints.is_empty() {
+            true => files.insert(1, hosts),
+            false => later = Some(hosts), // its addresses are taken first
+        }
+    }
+    own_steps(container, &spec, files, &mut plan)?;
     plan.steps.extend(attachment.steps);
+    plan.steps.extend(later);
     Ok(Prepared {
         spec,
         plan,
@@ -121,19 +138,26 @@ pub fn stdio(container: &Container) -> Stdio {
 }
 
 /// What is wanted of its set-up beyond its document.
-pub fn wishes(container: &Container, networks: Vec<Endpoint>) -> runtime::Wishes {
-    runtime::Wishes {
+pub fn wishes(
+    container: &Container,
+    host: &Host,
+    networks: Vec<Endpoint>,
+) -> Result<runtime::Wishes> {
+    Ok(runtime::Wishes {
         exit_file: Some(container.exit_file()),
+        // Why there is none was said when the plan was made.
+        slirp: user_network::slirp(container, host.rootless, &mut None)?,
+        name_server: networks.iter().any(user_network::has_names),
         networks,
         ..runtime::Wishes::default()
-    }
+    })
 }
 
 /// The steps that put the container's own files in place.
 fn own_steps(
     container: &Container,
     spec: &oci::Spec,
-    own_names: bool,
+    files: Vec<Step>,
     plan: &mut Plan,
 ) -> Result<()> {
     let stage = Stage::Containers;
@@ -174,33 +198,7 @@ fn own_steps(
         "The socket by which `attach` and `wait` reach the monitor lives here, and the FIFOs.",
         make,
     ));
-    let hostname = spec
-        .hostname
-        .clone()
-        .unwrap_or_else(|| read_trimmed("/proc/sys/kernel/hostname"));
-    let files = [
-        (
-            "hostname",
-            format!("{hostname}\n"),
-            "The name of the container, for programs that read the file.",
-        ),
-        (
-            "hosts",
-            hosts(container, &hostname),
-            "Names that need no name server: its own, and those of --add-host.",
-        ),
-        ("resolv.conf", resolv_conf(), "Where names are asked for."),
-    ];
-    for (name, text, why) in files.into_iter().filter(|_| own_names) {
-        let write = WriteFile {
-            path: container.dir.join(name),
-            text,
-            mode: 0o644,
-            durable: false,
-            own: true,
-        };
-        steps.push(Step::parent(stage, format!("write-{name}"), why, write));
-    }
+    steps.extend(files);
     let write = WriteFile {
         path: container.dir.join("config.json"),
         text: state::to_json(spec)?,
@@ -215,33 +213,10 @@ fn own_steps(
     Ok(())
 }
 
-fn hosts(container: &Container, hostname: &str) -> String {
-    let extra = container.record.host_config.extra_hosts.iter();
-    let extra = extra.filter_map(|entry| entry.split_once(':'));
-    let extra: String = extra
-        .map(|(name, address)| format!("{address}\t{name}\n"))
-        .collect();
-    if container.record.host_config.network_mode == "host" {
-        // In the host's network its names hold, its own among them.
-        return std::fs::read_to_string("/etc/hosts").unwrap_or_default() + &extra;
-    }
-    let mut text = String::from(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n",
-    );
-    text += &extra;
-    let names = match container.record.config.domainname.as_str() {
-        "" => hostname.to_string(),
-        domain => format!("{hostname}.{domain} {hostname}"),
-    };
-    text + &format!("127.0.0.1\t{names}\n")
-}
-
-/// The host's name servers. One that listens on the host's loopback is kept too: with
-/// `--network host` it answers, and without a network nothing does.
-fn resolv_conf() -> String {
-    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+/// Its host name; the host's own where it shares that.
+pub(super) fn own_name(spec: &oci::Spec) -> String {
+    let hostname = spec.hostname.clone();
+    hostname.unwrap_or_else(|| read_trimmed("/proc/sys/kernel/hostname"))
 }
 
 fn read_trimmed(path: &str) -> String {

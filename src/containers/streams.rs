@@ -8,6 +8,7 @@
 
 use super::super::attach::{LARGEST, Message, Wants};
 use super::super::log::{Stream, Writer};
+use super::super::name_service::NameService;
 use super::super::time::Time;
 use crate::error::{Context, Result};
 use crate::host::process;
@@ -94,6 +95,8 @@ pub struct Streams {
     pub log: Option<Writer>,
     /// Stdin closes when its first client leaves.
     pub once: bool,
+    /// The name server of its networks, if it is in some.
+    pub service: Option<NameService>,
     /// The container's first process is no child of this monitor, which took over from one that
     /// was its parent.
     pub adopted: bool,
@@ -114,6 +117,7 @@ impl Streams {
         let mut streams = Streams {
             log: None,
             once: false,
+            service: None,
             adopted: false,
             names: names.to_path_buf(),
             input: None,
@@ -223,9 +227,13 @@ impl Streams {
         let full = self.waiting.len() >= INPUT_ROOM;
         let interest = |fd, read, write| Interest { fd, read, write };
         let mut asked = Vec::new();
-        // Index by kind, in the order below: pidfd, listener, input, outputs, clients.
+        // Index by kind, in the order below: pidfd, listener, names, input, outputs, clients.
         asked.extend(pidfd.map(|fd| interest(fd.as_fd(), true, false)));
         asked.extend(listener.map(|fd| interest(fd.as_fd(), true, false)));
+        let questions = self.service.as_ref().map(|n| n.interests());
+        let questions = questions.unwrap_or_default();
+        let server = questions.len();
+        asked.extend(questions);
         asked.extend(
             self.input
                 .iter()
@@ -241,6 +249,11 @@ impl Streams {
             let hold = full && c.wants.input;
             interest(c.socket.as_fd(), !hold, !c.queue.is_empty())
         }));
+        let wait = match self.service.as_ref().map_or(-1, NameService::wait) {
+            -1 => wait,
+            others if wait < 0 => others,
+            others => wait.min(others),
+        };
         let ready = match poll::poll(&asked, wait) {
             Ok(ready) => ready,
             Err(_) => return pidfd.is_some(), // out of memory: look at everything again
@@ -257,6 +270,7 @@ impl Streams {
         let mut ready = ready.into_iter();
         let ended = pidfd.is_some() && ready.next().is_some_and(|r| r.readable);
         let incoming = listener.is_some() && ready.next().is_some_and(|r| r.readable);
+        let questions: Vec<Ready> = ready.by_ref().take(server).collect();
         let input = if self.input.is_some() {
             ready.next()
         } else {
@@ -287,6 +301,9 @@ impl Streams {
             if state.readable || state.hangup {
                 self.hear(client, word);
             }
+        }
+        if let Some(service) = &mut self.service {
+            service.turn(&questions);
         }
         if incoming {
             while let Some(Ok(Some(socket))) = listener.map(sys::socket::accept) {

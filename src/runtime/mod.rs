@@ -22,6 +22,7 @@ mod hooks;
 mod identity;
 mod listener;
 pub mod mount;
+mod name_server;
 mod netdevice;
 pub mod operations;
 pub mod options;
@@ -45,6 +46,7 @@ pub mod update;
 pub use exec::{ExecRequest, exec, plan_exec};
 pub use features::features;
 pub use fifos::Outer;
+pub use name_server::reopen as reopen_name_server;
 pub use plan::plan;
 pub use privileges::take_ungrantable;
 pub use reaper::ended;
@@ -54,6 +56,8 @@ use crate::cgroups::{self, CgroupPath, Group};
 use crate::error::{Context, Result};
 use crate::host::Host;
 use crate::journal::{self, Plan, Scene, Watch, execute};
+use crate::network::dns::Sockets;
+use crate::network::slirp::{self, Keeper, Slirp};
 use crate::spec::runtime::Spec;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -116,6 +120,10 @@ pub struct Wishes {
     pub no_pivot: bool,
     /// Keep the caller's session keyring (`--no-new-keyring`).
     pub no_new_keyring: bool,
+    /// The sockets of a name server inside, for the caller to serve ([`Launched::names`]).
+    pub name_server: bool,
+    /// A user-mode network ([`Launched::slirp`]).
+    pub slirp: Option<Slirp>,
     /// Where an init of ours writes how the program ended; [`reaper::ended`] reads it.
     pub exit_file: Option<PathBuf>,
     /// The networks that it is connected to, if it gets a network namespace of its own.
@@ -142,6 +150,10 @@ pub struct Launched {
     pub terminal: Option<OwnedFd>,
     /// The caller's ends of its FIFOs, where it has such ([`Stdio::Fifos`]).
     pub outer: Outer,
+    /// The sockets of its name server, where one was wanted.
+    pub names: Option<Sockets>,
+    /// Its user-mode network, where one was wanted.
+    pub slirp: Option<Keeper>,
 }
 
 /// Makes the container and starts its program; the program is running when this returns.
@@ -173,20 +185,30 @@ fn run(
     options: &journal::Options,
 ) -> Result<Launched> {
     let mut running = journal::execute(plan, &mut scene, watch, options)?;
-    if let Err(error) = running.finish(&mut scene, watch) {
-        return Err(match execute::undo(plan, &mut scene) {
-            Ok(()) => error,
-            Err(more) => error.hint(format!("and the clean-up failed too: {more:#}")),
-        });
-    }
+    let finished = running.finish(&mut scene, watch);
+    let names = match finished.and_then(|()| name_server::take(&mut scene)) {
+        Ok(names) => names,
+        Err(error) => {
+            return Err(match execute::undo(plan, &mut scene) {
+                Ok(()) => error,
+                Err(more) => error.hint(format!("and the clean-up failed too: {more:#}")),
+            });
+        }
+    };
     let terminal = scene.take_fd(terminal::MASTER);
     let outer = Outer::take(&mut scene);
+    let slirp = scene.take_fd(slirp::PROCESS).map(|process| Keeper {
+        process,
+        pipe: scene.take_fd(slirp::PIPE),
+    });
     let child = scene.child.take().context("the plan has no clone step")?;
     Ok(Launched {
         pid: child.pid,
         pidfd: child.pidfd,
         terminal,
         outer,
+        names,
+        slirp,
     })
 }
 

@@ -37,7 +37,9 @@ use super::program::{ChangeDirectory, LookUp, execute};
 use super::reaper::{ExitFile, Reaper};
 use super::session::Sysctl;
 use super::terminal::Channel;
-use super::{INIT_ANNOTATION, Request, Stdio, identity, privileges, resources, scheduling};
+use super::{
+    INIT_ANNOTATION, Request, Stdio, identity, name_server, privileges, resources, scheduling,
+};
 use crate::cgroups::{self, SetUp, actions::Existing};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
@@ -274,6 +276,14 @@ impl<'a> Builder<'a> {
                 ExitFile { path },
             );
         }
+        if self.request.wishes.name_server && self.creates(NamespaceType::Network) {
+            self.parent(
+                Stage::Runtime,
+                "names-channel",
+                "A socket will carry the sockets of the container's name server out to us.",
+                name_server::Channel,
+            );
+        }
         let agent = privileges::agent(self.linux)?;
         if let Some(path) = agent.clone() {
             self.parent(
@@ -354,6 +364,16 @@ impl<'a> Builder<'a> {
         }
         self.net_devices()?;
         self.connect();
+        if let Some(slirp) = self.request.wishes.slirp.clone()
+            && self.creates(NamespaceType::Network)
+        {
+            self.parent(
+                Stage::Containers,
+                "user-network",
+                "A process of the user's own speaks for a tap device inside: a network without root.",
+                slirp,
+            );
+        }
         self.agent_state(agent.is_some());
         // First of all that init does: nothing of it escapes the limits.
         self.plan.steps.extend(group.after_clone);

@@ -82,6 +82,8 @@ pub(super) fn run(args: RunArgs, common: &Common) -> Result<u8> {
             pidfd: created.pidfd,
             terminal: created.terminal,
             outer: Default::default(),
+            names: None,
+            slirp: None,
         },
         tty,
     )?;

@@ -5,12 +5,19 @@
 
 use super::bad;
 use crate::containers::model::EndpointConfig;
+use crate::containers::user_network::{host_loopback, is_slirp};
 use crate::error::Result;
 use crate::network::Mac;
 
 /// `--network NAME`, or `--network name=NAME,alias=…,ip=…`.
 pub fn network(text: &str) -> Result<EndpointConfig> {
     let mut wish = EndpointConfig::default();
+    if is_slirp(text) {
+        // No network that others are in: what follows are options of its own.
+        host_loopback(text)?;
+        wish.network = text.into();
+        return Ok(wish);
+    }
     for (number, part) in text.split(',').enumerate() {
         let Some((key, value)) = part.split_once('=') else {
             if number > 0 || part.is_empty() {

@@ -22,7 +22,8 @@ pub mod show;
 
 pub use lease::{Lease, release};
 pub use record::{
-    Network, Pool, Wish, create, find, list, lock, predefined_bridge, prune, remove, save,
+    Network, Pool, Wish, create, directory, find, list, lock, predefined_bridge, prune, remove,
+    save,
 };
 
 use super::model::EndpointConfig;
@@ -42,7 +43,9 @@ pub struct Attachment {
 
 /// Whether a network mode names a network of ours, and not the host's, another container's or none.
 pub fn is_named(mode: &str) -> bool {
-    !matches!(mode, "" | "default" | "none" | "host" | "private") && !mode.starts_with("container:")
+    !matches!(mode, "" | "default" | "none" | "host" | "private")
+        && !mode.starts_with("container:")
+        && !super::user_network::is_slirp(mode)
 }
 
 /// The networks that a container is to be in, in order.

@@ -134,7 +134,8 @@ impl Network {
     }
 }
 
-fn directory(store: &Store) -> PathBuf {
+/// Where the networks' files are; replacing one changes its time.
+pub fn directory(store: &Store) -> PathBuf {
     store.paths().root.join("networks")
 }
 

@@ -78,6 +78,8 @@ topics! {
         "uts-namespaces" ["uts-namespace", "uts", "hostname"],
         "cgroup-namespaces" ["cgroup-namespace", "cgroupns"],
         "time-namespaces" ["time-namespace", "time"];
+    "Networks":
+        "names" ["name", "dns", "resolv.conf", "hosts", "slirp4netns"];
     "Controllers":
         "memory" ["oom", "oom-killer", "memory.max"],
         "cpu" ["cpu.max", "cpu.weight", "throttling"],

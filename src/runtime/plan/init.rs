@@ -12,6 +12,7 @@ use crate::journal::Stage;
 use crate::namespaces::actions;
 use crate::network::actions::Configure;
 use crate::runtime::identity;
+use crate::runtime::name_server::OpenSockets;
 use crate::runtime::session::{NewCgroupNamespace, NewSession, NotDumpable, NotTheHosts};
 use crate::security::actions::{NewKeyring, OomScoreAdj};
 use crate::spec::runtime::NamespaceType;
@@ -172,6 +173,14 @@ impl Builder<'_> {
                 "A new network namespace has a loopback that is down: without it 127.0.0.1 answers nobody.",
                 actions::LoopbackUp,
             );
+            if self.request.wishes.name_server {
+                self.init(
+                    Stage::Containers,
+                    "name-server",
+                    "Its program will ask for names at an address of its own loopback; we answer.",
+                    OpenSockets,
+                );
+            }
         }
         for endpoint in &self.request.wishes.networks {
             self.init(
