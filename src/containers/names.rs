@@ -4,8 +4,8 @@
 //! (`adjective_noun`), and says which names a user may choose.
 //! Interface: [`new_id`], [`short`], [`generate`], [`check`]. Read next: `store.rs`.
 
-use crate::error::{Context, Error, Kind, Result};
-use std::io::Read;
+use crate::error::{Error, Kind, Result};
+use crate::sys::ask::getrandom;
 
 const ADJECTIVES: &[&str] = &[
     "airy", "amber", "ample", "bold", "brief", "bright", "brisk", "calm", "clear", "clever",
@@ -26,19 +26,11 @@ const NOUNS: &[&str] = &[
     "tern", "thistle", "valley", "willow", "wren",
 ];
 
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0u8; N];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut bytes))
-        .context("cannot read /dev/urandom")?;
-    Ok(bytes)
-}
-
 /// A fresh id. The first 12 digits are never all decimal, so that the short id, which is the
 /// default host name, cannot be taken for a number.
 pub fn new_id() -> Result<String> {
     loop {
-        let bytes: [u8; 32] = random()?;
+        let bytes: [u8; 32] = getrandom()?;
         let id: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         if id[..12].bytes().any(|b| b.is_ascii_alphabetic()) {
             return Ok(id);
@@ -54,7 +46,7 @@ pub fn short(id: &str) -> &str {
 /// A readable name that `taken` does not hold.
 pub fn generate(taken: impl Fn(&str) -> bool) -> Result<String> {
     for attempt in 0.. {
-        let [a, b, c]: [u8; 3] = random()?;
+        let [a, b, c]: [u8; 3] = getrandom()?;
         let mut name = format!(
             "{}_{}",
             ADJECTIVES[usize::from(a) % ADJECTIVES.len()],

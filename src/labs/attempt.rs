@@ -14,7 +14,6 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -58,10 +57,7 @@ impl Attempt {
                 lab.name
             )));
         }
-        let mut random = [0u8; 12];
-        std::fs::File::open("/dev/urandom")
-            .and_then(|mut f| f.read_exact(&mut random))
-            .context("cannot read /dev/urandom")?;
+        let random: [u8; 12] = crate::sys::ask::getrandom()?;
         let nonce: String = random[..4].iter().map(|b| format!("{b:02x}")).collect();
         let mut seed = [0u8; 8];
         seed.copy_from_slice(&random[4..]);

@@ -26,7 +26,6 @@ use crate::spec::runtime::{Hooks, NamespaceType, Spec, State, Status};
 use crate::spec::time::Time;
 use crate::sys::{self, record::Arena};
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -179,11 +178,7 @@ fn create_in(
 /// A name that no keyring has: the kernel would join the one that has it, and an id may be known to
 /// a container of the same user, or be used a second time in another state directory.
 fn keyring_name(id: &str) -> Result<String> {
-    let mut random = [0u8; 8];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut random))
-        .context("cannot read /dev/urandom")?;
-    let number = u64::from_ne_bytes(random);
+    let number = u64::from_ne_bytes(sys::ask::getrandom()?);
     // The kernel takes names of 255 bytes at most.
     let id = &id[..id.len().min(200)];
     Ok(format!("{id}.{number:016x}"))

@@ -1,12 +1,35 @@
 //! Calls that only ask the kernel what it can do, or what a process is.
 //!
 //! What it implements: `PIDFD_GET_INFO` (linux/pidfd.h, Linux 6.13), seccomp(2)'s
-//! `SECCOMP_GET_ACTION_AVAIL`, listns(2) (6.19), landlock_create_ruleset(2), fanotify_init(2), kcmp(2), socket(2).
+//! `SECCOMP_GET_ACTION_AVAIL`, listns(2) (6.19), landlock_create_ruleset(2), fanotify_init(2), kcmp(2), socket(2),
+//! getrandom(2).
 //! Nothing here changes anything that outlives the call, so nothing is recorded.
 //! Interface: one function a question. Read next: [`crate::host::probe`].
 
 use super::{Errno, SysResult, check, reading};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// `ssize_t getrandom(void *buf, size_t buflen, unsigned int flags)`: bytes that nobody can foresee,
+/// 256 at most, which the kernel gives whole.
+///
+/// Errors: `ENOSYS` (before Linux 3.17). See getrandom(2).
+pub fn getrandom<const N: usize>() -> SysResult<[u8; N]> {
+    const { assert!(N <= 256) };
+    reading(
+        "getrandom",
+        || format!("{N}, 0"),
+        || {
+            let mut bytes = [0u8; N];
+            // SAFETY: the kernel writes at most N bytes to `bytes`, which is live and that long.
+            let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
+            match usize::try_from(got) {
+                Ok(all) if all == N => Ok(bytes),
+                Ok(_) => Err(Errno::EINTR), // before the kernel's pool is ready: again
+                Err(_) => Err(Errno::last()),
+            }
+        },
+    )
+}
 
 /// What `PIDFD_GET_INFO` says of a process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

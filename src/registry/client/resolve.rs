@@ -181,13 +181,10 @@ fn over_tcp(server: IpAddr, query: &[u8]) -> std::io::Result<Vec<u8>> {
 
 /// Two bytes that nobody can foresee.
 pub(super) fn random() -> [u8; 2] {
-    let mut bytes = [0; 2];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
-    if read.is_err() {
+    crate::sys::ask::getrandom().unwrap_or_else(|_| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        bytes = (now.map_or(0, |t| t.subsec_nanos()) as u16).to_le_bytes();
-    }
-    bytes
+        (now.map_or(0, |t| t.subsec_nanos()) as u16).to_le_bytes()
+    })
 }
 
 #[cfg(test)]

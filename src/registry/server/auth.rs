@@ -14,7 +14,6 @@ use crate::registry::protocol::ErrorCode;
 use base64::Engine;
 use sha2::Digest as _;
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
@@ -44,13 +43,10 @@ struct State {
 impl Passwords {
     /// Reads the file.
     pub fn open(path: &Path) -> Result<Passwords> {
-        let mut key = [0; 32];
-        let mut random = || std::fs::File::open("/dev/urandom")?.read_exact(&mut key);
-        random().context("cannot read /dev/urandom")?;
         let passwords = Passwords {
             path: path.to_path_buf(),
             state: Mutex::default(),
-            key,
+            key: crate::sys::ask::getrandom()?,
             turns: Semaphore::new(2),
         };
         passwords.refresh()?;

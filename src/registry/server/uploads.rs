@@ -474,9 +474,7 @@ pub async fn blocking_refusal<T: Send + 'static>(
 
 /// A random UUID.
 fn identifier() -> Result<String> {
-    let mut random = [0; 16];
-    let mut read = || File::open("/dev/urandom")?.read_exact(&mut random);
-    read().context("cannot read /dev/urandom")?;
+    let mut random: [u8; 16] = crate::sys::ask::getrandom()?;
     random[6] = random[6] & 0x0f | 0x40;
     random[8] = random[8] & 0x3f | 0x80;
     let hex: String = random.iter().map(|b| format!("{b:02x}")).collect();
