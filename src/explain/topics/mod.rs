@@ -101,11 +101,15 @@ topics! {
         "pivot_root" ["pivot-root", "chroot", "rootfs"],
         "propagation" ["shared-mounts", "mount-propagation"],
         "masked-paths" ["masked", "readonly-paths"],
+        "volumes" ["volume", "bind-mounts"],
         "proc-and-sys" ["proc", "sys", "procfs", "sysfs", "dev"];
     "Processes":
         "pid-1" ["init", "pid1", "zombies"],
         "signals" ["stop", "kill"],
-        "exit-codes" ["exit-code", "exit-status", "125", "126", "127", "137"];
+        "exit-codes" ["exit-code", "exit-status", "125", "126", "127", "137"],
+        "restart-policies" ["restart-policy", "restart", "unless-stopped"],
+        "health-checks" ["health-check", "healthcheck", "health"],
+        "events" ["event"];
     "Standards":
         "oci-bundle" ["bundle", "config.json", "oci"],
         "hooks" ["hook"],
