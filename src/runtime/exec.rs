@@ -338,6 +338,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
     plan.steps.extend(limits);
     let cwd = ChangeDirectory {
         path: process.cwd.clone(),
+        make: false,
     };
     plan.push(Step::init(runtime, "cwd", "Where the program starts.", cwd));
     plan.steps

@@ -436,6 +436,7 @@ impl<'a> Builder<'a> {
         self.plan.steps.extend(theirs);
         let cwd = ChangeDirectory {
             path: p.cwd.clone(),
+            make: true,
         };
         self.init(Stage::Runtime, "cwd", "Where the program starts.", cwd);
         if self.request.wishes.pause.is_some() {

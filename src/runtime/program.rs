@@ -18,11 +18,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Changes to the working directory; makes it when it is missing, as docker does.
+/// Changes to the working directory.
 #[derive(Debug)]
 pub struct ChangeDirectory {
     /// Absolute path in the container.
     pub path: PathBuf,
+    /// Makes it when it is missing: so for a container's own program, as docker does, and not for
+    /// one that joins it.
+    pub make: bool,
 }
 
 impl Action for ChangeDirectory {
@@ -36,7 +39,11 @@ impl Action for ChangeDirectory {
                 self.path.display()
             )
         };
-        let directory = inside(&self.path).with_context(what)?;
+        let directory = match self.make {
+            true => inside(&self.path),
+            false => existing(&self.path),
+        };
+        let directory = directory.with_context(what)?;
         sys::fs::fchdir(&directory).with_context(what)?;
         // However it came to be: below a directory of the host every `..` leads further out.
         let here = sys::fs::getcwd().with_context(what)?;
@@ -76,13 +83,25 @@ impl Action for MakeWorkingDirectory {
 /// host's is the way out of every wall (CVE-2024-21626).
 fn inside(path: &Path) -> Result<OwnedFd> {
     let root = sys::fs::open("/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
-    target(root.as_fd(), path, true).map_err(|e| match e.errno() {
-        Some(libc::ELOOP) => e.hint(
+    target(root.as_fd(), path, true).map_err(no_magic)
+}
+
+/// The same of one that is there.
+fn existing(path: &Path) -> Result<OwnedFd> {
+    let root = sys::fs::open("/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    sys::fs::openat2(root.as_fd(), path, flags, 0, resolve).map_err(|e| no_magic(e.into()))
+}
+
+fn no_magic(error: Error) -> Error {
+    match error.errno() {
+        Some(libc::ELOOP) => error.hint(
             "it leads through a magic link of /proc (fd, cwd, root), or through a loop of links; \
              a working directory is a path of the container's own",
         ),
-        _ => e,
-    })
+        _ => error,
+    }
 }
 
 /// Looks for the program before the container waits to be started: engines tell "not found" from
