@@ -4,7 +4,7 @@ use crate::containers;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::inspect::model::Document;
 use crate::inspect::text::{self, Look};
-use crate::inspect::{Kind, Query, candidates, inspect};
+use crate::inspect::{Kind, Processes, Query, candidates, inspect};
 use crate::ui;
 
 /// Look at anything from the kernel's side: a process or container of any engine, an image, a
@@ -62,15 +62,17 @@ fn kind(word: &str) -> Result<Kind, String> {
     })
 }
 
-/// Runs it. As docker's inspect: what is found is printed, and what is not makes the status 125.
+/// Runs it. As docker's inspect: what is found is printed, and what is not makes the status 1.
 pub fn run(args: Args) -> Result<u8> {
     if args.schema {
         return schema(args.json);
     }
     let mut documents = Vec::new();
     let mut failures = Vec::new();
+    let store = containers::store::Store::open(args.root.as_deref())?;
+    let around = Around { finder: store.finder(args.target.len())?, processes: Processes::default(), store: &store };
     for target in &args.target {
-        match look(target, &args) {
+        match look(target, &args, &around) {
             Ok(document) => documents.push(document),
             Err(e) => failures.push(e),
         }
@@ -79,23 +81,29 @@ pub fn run(args: Args) -> Result<u8> {
     match failures.len() {
         0 => Ok(0),
         1 => Err(failures.remove(0)),
-        n => Error::join(format!("{n} targets could not be inspected"), failures).map(|()| 125),
+        n => Error::join(format!("{n} targets could not be inspected"), failures).map(|()| 1),
     }
 }
 
+/// What is read once for all targets.
+struct Around<'a> {
+    store: &'a containers::store::Store,
+    finder: containers::store::Finder<'a>,
+    processes: Processes,
+}
+
 /// Containers come first, as in docker; what could also be something else needs `--type`.
-fn look(target: &str, args: &Args) -> Result<Document> {
-    let store = containers::store::Store::open(args.root.as_deref())?;
+fn look(target: &str, args: &Args, around: &Around) -> Result<Document> {
     let query = Query {
         target: target.into(),
         kind: args.kind,
-        root: Some(store.paths().root.clone()),
+        root: Some(around.store.paths().root.clone()),
         size: args.size,
     };
     if !matches!(args.kind, None | Some(Kind::Container)) {
         return inspect(&query);
     }
-    let container = match store.find(target) {
+    let container = match around.finder.find(target) {
         Ok(container) => container,
         Err(e) => {
             // One that another engine made on our runtime is known by its id.
@@ -122,11 +130,15 @@ fn look(target: &str, args: &Args) -> Result<Document> {
         )
         .hint("say which: --type container"));
     }
-    of_container(target, &container)
+    of_container(target, &container, &around.processes)
 }
 
 /// What is written down, and while it runs what the kernel says of its first process.
-fn of_container(target: &str, container: &containers::store::Container) -> Result<Document> {
+fn of_container(
+    target: &str,
+    container: &containers::store::Container,
+    processes: &Processes,
+) -> Result<Document> {
     let mut document = Document::new("container", target);
     let status = containers::inspect::current_status(container)?;
     document.container = Some(containers::inspect::docker_keys(container)?);
@@ -134,7 +146,7 @@ fn of_container(target: &str, container: &containers::store::Container) -> Resul
         && pid > 0
     {
         // It may end at any moment; then what is written down is all there is.
-        document.process = crate::inspect::process(pid).ok();
+        document.process = crate::inspect::process_among(pid, processes).ok();
     }
     Ok(document)
 }

@@ -5,6 +5,7 @@
 use crate::containers::{lifecycle, store::Store};
 use crate::error::{Kind, Result};
 use crate::ui;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Remove one or more containers
@@ -30,11 +31,28 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: Args) -> Result<u8> {
     let store = Store::open(args.root.as_deref())?;
+    let finder = store.finder(args.containers.len())?;
+    let mut ending = BTreeMap::new();
+    // All are killed before the first is waited for.
+    for name in args.containers.iter().filter(|_| args.force && args.containers.len() > 1) {
+        if let Ok(container) = finder.find(name)
+            && !ending.contains_key(container.id())
+        {
+            let begun = lifecycle::begin_stop(&container, Some(0), Some(libc::SIGKILL));
+            ending.insert(container.record.id, begun);
+        }
+    }
     super::each(&args.containers, |name| {
-        match store.find(name) {
+        match finder.find(name) {
             Err(e) if args.force && e.get_kind() == Kind::NotFound => ui::note(format!("error: {e}")),
             found => {
-                lifecycle::remove(&found?, args.force, args.volumes)?;
+                let container = found?;
+                if let Some(begun) = ending.remove(container.id())
+                    && let Some(stopping) = begun?
+                {
+                    stopping.finish()?;
+                }
+                lifecycle::remove(&container, args.force, args.volumes)?;
                 ui::out(name);
             }
         }

@@ -7,6 +7,7 @@
 use crate::containers::{Container, flags, lifecycle, store::Store};
 use crate::error::Result;
 use crate::ui;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One or more containers.
@@ -24,8 +25,9 @@ impl Targets {
     /// Does `act` to each and prints its name; a failure is printed and the others go on.
     pub fn each(&self, mut act: impl FnMut(&Store, &Container) -> Result<()>) -> Result<u8> {
         let store = Store::open(self.root.as_deref())?;
+        let finder = store.finder(self.containers.len())?;
         super::each(&self.containers, |name| {
-            act(&store, &store.find(name)?)?;
+            act(&store, &finder.find(name)?)?;
             ui::out(name);
             Ok(())
         })
@@ -52,11 +54,30 @@ pub struct StopFlags {
 }
 
 impl StopFlags {
-    /// Stops each, and then does `act` to it.
+    /// Stops all side by side, and then does `act` to each.
     pub fn stop(&self, mut act: impl FnMut(&Store, &Container) -> Result<()>) -> Result<u8> {
         let signal = self.signal.as_deref().map(flags::signal).transpose()?;
+        let store = Store::open(self.targets.root.as_deref())?;
+        let finder = store.finder(self.targets.containers.len())?;
+        let mut begun = BTreeMap::new();
+        for name in &self.targets.containers {
+            // One that is not there is said in its turn.
+            if let Ok(container) = finder.find(name)
+                && !begun.contains_key(container.id())
+            {
+                let stopping = lifecycle::begin_stop(&container, self.time, signal);
+                begun.insert(container.record.id, stopping);
+            }
+        }
         self.targets.each(|store, container| {
-            lifecycle::stop(container, self.time, signal)?;
+            match begun.remove(container.id()) {
+                Some(begun) => {
+                    if let Some(stopping) = begun? {
+                        stopping.finish()?;
+                    }
+                }
+                None => lifecycle::stop(container, self.time, signal)?,
+            }
             act(store, container)
         })
     }

@@ -72,10 +72,22 @@ pub fn kill(container: &Container, signal: i32) -> Result<()> {
 /// Ends it: its stop signal, `timeout` seconds (its own, or ten, when absent; −1 for ever), then
 /// SIGKILL. Nothing to do when it does not run.
 pub fn stop(container: &Container, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
-    if end(container, timeout, signal)? {
-        events::of(container, "stop", &[]);
+    match begin_stop(container, timeout, signal)? {
+        Some(stopping) => stopping.finish(),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// A container that has its stop signal, and some time. Whoever stops many sends all signals first,
+/// so that they take their time side by side.
+#[derive(Debug)]
+pub struct Stopping {
+    container: Container,
+    monitor: OwnedFd,
+    /// Its first process; `None` when nothing but its monitor is left.
+    init: Option<OwnedFd>,
+    /// When it is killed; `None` for never.
+    until: Option<Instant>,
 }
 
 /// [`stop`] that is no user's wish that it stay stopped: its restart policy applies to it as if
@@ -95,11 +107,15 @@ pub fn halt(container: &Container, timeout: Option<i64>) -> Result<()> {
     })
 }
 
-/// [`stop`] itself. False when there was nothing to do.
-fn end(container: &Container, timeout: Option<i64>, signal: Option<i32>) -> Result<bool> {
+/// The first half of [`stop`]: the signal is sent. `None` when there is nothing to do.
+pub fn begin_stop(
+    container: &Container,
+    timeout: Option<i64>,
+    signal: Option<i32>,
+) -> Result<Option<Stopping>> {
     let status = reconcile::settled(container)?;
     if !status.phase.is_live() {
-        return Ok(false);
+        return Ok(None);
     }
     let config = &container.record.config;
     let signal = match (signal, config.stop_signal.as_str()) {
@@ -108,43 +124,60 @@ fn end(container: &Container, timeout: Option<i64>, signal: Option<i32>) -> Resu
         (None, name) => flags::signal(name)?,
     };
     let timeout = timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
-    let Some(mut socket) = reach(container)? else {
-        return Ok(false);
+    let Some(monitor) = reach(container)? else {
+        return Ok(None);
     };
-    let _ = sys::socket::send(&socket, &Message::UserStop.encode()); // seen as its end, below
-    if status.phase == Phase::Restarting {
-        return ended(container, &mut socket, -1);
-    }
-    let pidfd = match init(container, &status) {
-        Ok(pidfd) => pidfd,
-        Err(_) => return ended(container, &mut socket, -1),
+    let _ = sys::socket::send(&monitor, &Message::UserStop.encode()); // seen as its end, later
+    let running = status.phase != Phase::Restarting;
+    let mut stopping = Stopping {
+        container: container.clone(),
+        monitor,
+        init: running.then(|| init(container, &status).ok()).flatten(),
+        until: None,
     };
-    let what = || format!("cannot stop container {}", container.name());
-    let tell_signal = |signal: i32| {
-        events::of(container, "kill", &[("signal", signal.to_string())]);
-    };
-    tell_signal(signal);
-    match sys::process::pidfd_send_signal(&pidfd, signal) {
-        Err(e) if e.errno != sys::Errno::ESRCH => return Err(e).with_context(what),
-        _ => {}
-    }
+    stopping.send(signal)?;
     if status.phase == Phase::Paused {
         thaw(container)?;
     }
-    let ms = if timeout < 0 {
-        -1
-    } else {
-        timeout.saturating_mul(1000).min(i64::from(i32::MAX)) as i32
-    };
-    if ended(container, &mut socket, ms)? {
-        return Ok(true);
+    // What the strongest signal does not end, a second one does not either.
+    if let Ok(seconds) = u64::try_from(timeout)
+        && signal != libc::SIGKILL
+    {
+        stopping.until = Instant::now().checked_add(Duration::from_secs(seconds));
     }
-    tell_signal(libc::SIGKILL);
-    match sys::process::pidfd_send_signal(&pidfd, libc::SIGKILL) {
-        Err(e) if e.errno != sys::Errno::ESRCH => return Err(e).with_context(what),
-        _ => {}
+    Ok(Some(stopping))
+}
+
+impl Stopping {
+    fn send(&self, signal: i32) -> Result<()> {
+        let Some(init) = &self.init else {
+            return Ok(());
+        };
+        events::of(&self.container, "kill", &[("signal", signal.to_string())]);
+        match sys::process::pidfd_send_signal(init, signal) {
+            Err(e) if e.errno != sys::Errno::ESRCH => {
+                Err(e).with_context(|| format!("cannot stop container {}", self.container.name()))
+            }
+            _ => Ok(()),
+        }
     }
-    ended(container, &mut socket, -1)
+
+    /// The second half: waits for its end, and kills it when its time is over.
+    pub fn finish(mut self) -> Result<()> {
+        let ms = match (&self.init, self.until) {
+            (Some(_), Some(until)) => {
+                let left = until.saturating_duration_since(Instant::now()).as_millis();
+                i32::try_from(left).unwrap_or(i32::MAX)
+            }
+            _ => -1,
+        };
+        if !ended(&self.container, &mut self.monitor, ms)? {
+            self.send(libc::SIGKILL)?;
+            ended(&self.container, &mut self.monitor, -1)?;
+        }
+        events::of(&self.container, "stop", &[]);
+        Ok(())
+    }
 }
 
 /// The wire to its monitor, or to the one that takes over from it. `None` when it has ended.

@@ -21,15 +21,21 @@
 //!
 //! A directory without `container.json` is one whose creation was cut off: the next command that
 //! takes the names' lock removes it. Locks are flock(2), so a killed process holds none.
-//! Interface: [`Store`], [`Container`]. Read next: `reconcile.rs`.
+//! Interface: [`Store`], [`Finder`], [`Container`]. Read next: `reconcile.rs`.
 
 use super::names;
 use super::paths::Paths;
 use super::state::{self, Phase, Record, Status};
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::{lock, open_lock};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+
+/// More containers than these are read by several threads.
+const MANY: usize = 100;
+/// How many.
+const READERS: usize = 4;
 
 /// The containers under one state root.
 #[derive(Debug, Clone)]
@@ -90,12 +96,24 @@ impl Store {
     /// All containers, newest first. One whose record cannot be read is left out; `fsck` is for
     /// those. Errors: the root exists and cannot be read.
     pub fn list(&self) -> Result<Vec<Container>> {
-        let mut all = Vec::new();
-        for id in self.ids()? {
-            if let Ok(Some(container)) = self.load(&id) {
-                all.push(container);
-            }
-        }
+        let ids = self.ids()?;
+        let load = &|ids: &[String]| -> Vec<Container> {
+            let loaded = ids.iter().map(|id| self.load(id));
+            loaded.filter_map(|c| c.ok().flatten()).collect()
+        };
+        let mut all = match ids.len() {
+            0..=MANY => load(&ids),
+            // The threads only read, and have ended when this returns.
+            many => std::thread::scope(|scope| {
+                let parts = ids.chunks(many.div_ceil(READERS));
+                let readers: Vec<_> = parts.map(|ids| scope.spawn(move || load(ids))).collect();
+                let join = |r: std::thread::ScopedJoinHandle<'_, _>| {
+                    r.join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                readers.into_iter().flat_map(join).collect()
+            }),
+        };
         all.sort_by_key(|c| std::cmp::Reverse(c.record.created));
         Ok(all)
     }
@@ -130,6 +148,18 @@ impl Store {
             _ => Err(Error::kind(Kind::NotFound, no_such(target))
                 .hint("`glassbox ps -a` lists the containers")),
         }
+    }
+
+    /// Finds as many as are named, with one look at all of them.
+    pub fn finder(&self, targets: usize) -> Result<Finder<'_>> {
+        let mut names = BTreeMap::new();
+        // For one it would be no gain.
+        if targets > 1 {
+            for container in self.list()? {
+                names.insert(container.record.name, container.record.id);
+            }
+        }
+        Ok(Finder { store: self, names })
     }
 
     /// Reads the container with exactly this id. `None` when it does not exist.
@@ -189,6 +219,35 @@ impl Store {
             .filter_map(|e| e.file_name().into_string().ok())
             .filter(|n| n.len() == 64 && n.bytes().all(|b| b.is_ascii_hexdigit()))
             .collect())
+    }
+}
+
+/// [`Store::find`] for commands that are told many containers: who looks for a name among hundreds
+/// reads the record of each, so they are read once. What has changed since is seen all the same.
+#[derive(Debug)]
+pub struct Finder<'a> {
+    store: &'a Store,
+    /// Ids by name.
+    names: BTreeMap<String, String>,
+}
+
+impl Finder<'_> {
+    /// As [`Store::find`].
+    pub fn find(&self, target: &str) -> Result<Container> {
+        let wanted = target.strip_prefix('/').unwrap_or(target);
+        let mut beginning = self.names.values().filter(|id| id.starts_with(wanted));
+        let id = match (self.names.get(wanted), beginning.next(), beginning.next()) {
+            (Some(id), _, _) => Some(id),
+            (None, Some(id), None) if !wanted.is_empty() => Some(id),
+            _ => None,
+        };
+        if let Some(id) = id
+            && let Some(container) = self.store.load(id)?
+            && (container.record.name == wanted || container.record.id.starts_with(wanted))
+        {
+            return Ok(container);
+        }
+        self.store.find(target)
     }
 }
 

@@ -28,5 +28,5 @@ mod tree;
 
 pub use cgroup::memory_limit_hit;
 pub use host::host;
-pub use process::process;
+pub use process::{Processes, process, process_among};
 pub use target::{Kind, Query, candidates, inspect};

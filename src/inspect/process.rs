@@ -5,7 +5,7 @@
 //! refer to a live process: else the number was reused meanwhile and the answer would be a
 //! mixture of two.
 //! What it implements: proc(5), namespaces(7), ioctl_nsfs(2), user_namespaces(7), pidfd_open(2).
-//! Interface: [`process`]. Read next: `mounts.rs`, `cgroup.rs`, `seccomp.rs`.
+//! Interface: [`process`], [`process_among`]. Read next: `mounts.rs`, `cgroup.rs`, `seccomp.rs`.
 
 use super::fact::Fact;
 use super::model::*;
@@ -17,8 +17,17 @@ use crate::host::process::parse_stat;
 use crate::namespaces::{IdMap, Kind, parse_maps};
 use crate::sys;
 
+/// All processes of the host, seen once: for whoever looks at many of them.
+#[derive(Debug, Default)]
+pub struct Processes(std::cell::OnceCell<Vec<tree::Seen>>);
+
 /// A process, completely. Errors: [`ErrorKind::NotFound`] when there is none with this id.
 pub fn process(pid: u32) -> Result<Process> {
+    process_among(pid, &Processes::default())
+}
+
+/// The same; its neighbours are those that were there when the first process was looked at.
+pub fn process_among(pid: u32, seen: &Processes) -> Result<Process> {
     let gone = || Error::kind(ErrorKind::NotFound, format!("no process has the id {pid}"));
     let pidfd = sys::process::pidfd_open(pid.cast_signed()).ok();
     let path = |file: &str| format!("/proc/{pid}/{file}");
@@ -30,7 +39,7 @@ pub fn process(pid: u32) -> Result<Process> {
         Err(e) => return Err(Error::new(format!("cannot read {status_path}")).caused_by(e)),
     };
     let of_status = |key: &str| format!("{status_path}: {key}");
-    let all = tree::all();
+    let all = seen.0.get_or_init(tree::all);
     let id_maps = id_maps(pid);
     let uid = Fact::of(of_status("Uid"), status.numbers("Uid"));
     let gid = Fact::of(of_status("Gid"), status.numbers("Gid"));
@@ -68,7 +77,7 @@ pub fn process(pid: u32) -> Result<Process> {
                 keeper::keeper(memberships.iter().map(|m| m.path.as_str()))
             }),
         ),
-        namespaces: namespaces(pid, &all),
+        namespaces: namespaces(pid, all),
         id_maps,
         mounts: super::store::resolve(mounts::mounts(pid)),
         cgroup: cgroup::of_process(pid),
@@ -86,7 +95,7 @@ pub fn process(pid: u32) -> Result<Process> {
         ),
         devices: cgroup::devices(pid),
         network: network(pid),
-        processes: processes(pid, &all),
+        processes: processes(pid, all),
     };
     match pidfd {
         // Signal 0 asks whether the process behind the descriptor is still there.
