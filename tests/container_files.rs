@@ -106,7 +106,7 @@ fn out_of_a_container_by_dockers_rules() {
             1,
             "No such file",
         );
-        says(cp(&[&from("/d"), "runs:/x"]), 125, "between containers");
+        says(cp(&[&from("/d"), "runs:/x"]), 1, "between containers");
         // As a tar.
         let tar = host.go(&["cp", &from("/d"), "-"]);
         let listing = Run::other("tar", ["tf", "-"])
@@ -291,6 +291,60 @@ fn an_export_is_the_root_without_what_is_mounted() {
     }
 }
 
+/// In a user namespace an ordinary user may mount the layers again.
+#[test]
+fn an_ordinary_user_reads_what_has_ended() {
+    needs!("root", "setpriv");
+    let root = common::TempRoot::for_user("reads-ended");
+    let _leaks = common::LeakCheck::new(&root);
+    let go = |args: &[&str]| {
+        let run = Run::new(args).as_user().env("GLASSBOX_ROOT", root.path());
+        run.go()
+    };
+    let file = |name: &str| root.join(name).display().to_string();
+    let script = "echo hello > /hello; rm /etc/group; echo ready; cat";
+    let out = go(&[
+        "run", "-d", "-i", "--name", "box", "lab", "sh", "-c", script,
+    ]);
+    if out.stderr.contains("cannot create a user namespace") {
+        return common::skip("needs userns: user namespaces are forbidden to ordinary users here");
+    }
+    assert_eq!(out.code(), 0, "{out}");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while go(&["logs", "box"]).stdout != "ready\n" {
+        assert!(std::time::Instant::now() < end, "never ready");
+    }
+    for runs in [true, false] {
+        if !runs {
+            let out = go(&["stop", "-t", "0", "box"]);
+            assert_eq!(out.code(), 0, "{out}");
+        }
+        let (tar, copy) = (file(&format!("{runs}.tar")), file(&format!("{runs}")));
+        let out = go(&["export", "-o", &tar, "box"]);
+        assert_eq!(out.code(), 0, "runs: {runs}: {out}");
+        let list = Run::other("tar", ["tvf", &tar]).go().stdout;
+        let line = |name: &str| list.lines().find(|l| l.ends_with(&format!(" {name}")));
+        let hello = line("hello").unwrap_or_else(|| panic!("{list}"));
+        assert!(
+            hello.contains(" 0/0 ") || hello.contains("root/root"),
+            "{hello}"
+        );
+        assert!(
+            line("etc/group").is_none() && line("etc/passwd").is_some(),
+            "{list}"
+        );
+        let out = go(&["cp", "box:/hello", &copy]);
+        assert_eq!(out.code(), 0, "runs: {runs}: {out}");
+        assert_eq!(read(&copy), "hello\n");
+    }
+    let out = go(&["cp", &file("true"), "box:/etc/more"]);
+    assert_eq!(out.code(), 0, "{out}");
+    let out = go(&["diff", "box"]);
+    assert!(out.stdout.lines().any(|l| l == "A /etc/more"), "{out}");
+    let out = go(&["rm", "box"]);
+    assert_eq!(out.code(), 0, "{out}");
+}
+
 #[test]
 fn a_commit_is_an_image_of_what_was_written() {
     needs!("root");
@@ -334,7 +388,85 @@ fn a_commit_is_an_image_of_what_was_written() {
     }
     made(&host, "box", "true", false);
     assert!(
-        host.fails(125, &["commit", "-c", "FLY away", "box"])
+        host.fails(1, &["commit", "-c", "FLY away", "box"])
             .contains("FLY")
     );
+}
+
+/// An ordinary user whom /etc/subuid gives ids has files of other ids in its containers.
+#[test]
+fn an_ordinary_user_removes_what_other_ids_made() {
+    needs!("root", "setpriv", "unshare", "newuidmap", "newgidmap");
+    const AS_USER: &str = r#"
+        mount --bind "$1" /etc/subuid; mount --bind "$1" /etc/subgid; shift
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all -- "$@"
+    "#;
+    if !["/etc/subuid", "/etc/subgid"]
+        .iter()
+        .all(|f| std::path::Path::new(f).exists())
+    {
+        return common::skip("needs subuid: this host has no /etc/subuid and /etc/subgid");
+    }
+    let root = common::TempRoot::for_user("other-ids");
+    let _leaks = common::LeakCheck::new(&root);
+    let ids = root
+        .write("ids", "nobody:300000:65536\n")
+        .display()
+        .to_string();
+    let program = root.join("glassbox");
+    std::fs::copy(common::binary(), &program).expect("our program where the user sees it");
+    let go = |args: &[&str]| {
+        let program = program.display().to_string();
+        let words = [
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-euc",
+            AS_USER,
+            "sh",
+            &ids,
+        ];
+        Run::other("unshare", [&words[..], &[&program], args].concat())
+            .env("GLASSBOX_ROOT", root.path())
+            .env("HOME", "/nonexistent")
+            .go()
+    };
+    let script = "mkdir -p /tmp/d/e; echo x > /tmp/d/e/f; chown -R 1000 /tmp/d; chmod 700 /tmp/d";
+    let out = go(&["run", "--name", "box", "lab", "sh", "-c", script]);
+    if out.stderr.contains("cannot create a user namespace") {
+        return common::skip("needs userns: user namespaces are forbidden to ordinary users here");
+    }
+    assert_eq!(out.code(), 0, "{out}");
+    let tar = root.join("box.tar").display().to_string();
+    let out = go(&["export", "-o", &tar, "box"]);
+    assert_eq!(out.code(), 0, "{out}");
+    let list = Run::other("tar", ["--numeric-owner", "-tvf", &tar])
+        .go()
+        .stdout;
+    let file = list.lines().find(|l| l.ends_with(" tmp/d/e/f"));
+    assert!(file.is_some_and(|l| l.contains(" 1000/0 ")), "{list}");
+    let out = go(&["rm", "box"]);
+    assert_eq!(out.code(), 0, "{out}");
+    let out = go(&[
+        "run",
+        "--rm",
+        "-v",
+        "/srv",
+        "lab",
+        "sh",
+        "-c",
+        &script.replace("/tmp", "/srv"),
+    ]);
+    assert_eq!(out.code(), 0, "{out}");
+    for (place, left) in [("containers", "lock"), ("volumes", "")] {
+        let names = std::fs::read_dir(root.join(place))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let names: Vec<_> = names
+            .map(|e| e.file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(names.join(" "), left, "{place}");
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Read next: [`crate::containers::files::copy`].
 
+use super::own_namespace::{When, command_again};
 use crate::containers::files::copy::{self, Options, Side};
 use crate::containers::files::view::View;
 use crate::containers::store::Store;
@@ -61,6 +62,9 @@ fn of_host(text: &str) -> Result<PathBuf> {
 pub fn run(args: Args) -> Result<u8> {
     let store = Store::open(args.root.as_deref())?;
     let options = Options { archive: args.archive, follow: args.follow_link };
+    if let (Some((name, _)), None) | (None, Some((name, _))) = (split(&args.source), split(&args.destination)) {
+        command_again(&store, &store.find(name)?, When::Ended)?;
+    }
     let open = |name: &str, path: &Path| -> Result<(View, Side)> {
         let container = store.find(name)?;
         // The whole root is copied without what is mounted in it: nobody means /proc.

@@ -2,6 +2,7 @@
 //!
 //! Read next: [`crate::containers::files::view`].
 
+use super::own_namespace::{When, command_again};
 use crate::containers::files::view::View;
 use crate::containers::store::Store;
 use crate::error::{Context, Error, Kind, Result};
@@ -35,6 +36,7 @@ pub fn run(args: Args) -> Result<u8> {
             .hint("name a file with -o, or redirect stdout"));
     }
     let what = || format!("cannot export container {}", container.name());
+    command_again(&store, &container, When::Always).with_context(what)?;
     // Opened first: the view may leave this mount namespace.
     let out: Box<dyn Write> = match &args.output {
         Some(path) => Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?),

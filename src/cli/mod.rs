@@ -6,7 +6,7 @@
 //! Interface: [`run`]. Read next: any file beside this one; they have one shape: an `Args` struct
 //! whose docs are the help, and `fn run(Args) -> Result<u8>`, where the number is the exit status.
 
-use crate::containers::health;
+use crate::containers::{health, remove};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::own_binary;
 use clap::error::{ContextKind, ContextValue};
@@ -20,6 +20,7 @@ mod health_flags;
 mod limit_flags;
 mod name_flags;
 mod network_flags;
+mod own_namespace;
 mod switches;
 mod targets;
 
@@ -139,6 +140,9 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
     if first == health::COMMAND {
         own_binary::protect()?;
         return health::watch(&args[2..]);
+    }
+    if first == remove::COMMAND {
+        return remove::remove_named(&args[2..]);
     }
     if let Some(entry) = COMMANDS.iter().find(|c| c.name == first) {
         let command = (entry.build)()

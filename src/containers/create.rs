@@ -167,7 +167,7 @@ pub fn create(
 ) -> Result<Vec<String>> {
     actions::make_all(&store.paths().containers(), 0o711)?;
     let _names = store.lock_names()?;
-    store.sweep()?;
+    let _ = store.sweep(); // what cannot be removed is in nobody's way; `system recover` tells it
     check_taken(store, container.name())?;
     let plan = plan(store, container)?;
     let new =

@@ -9,7 +9,8 @@
 //!   run dir       /run/glassbox                     $XDG_RUNTIME_DIR/glassbox (/tmp/glassbox-UID)
 //! ```
 //!
-//! `--root DIR`, else `$GLASSBOX_ROOT`, moves all of it; the run directory is then `DIR/run`.
+//! `--root DIR`, else `$GLASSBOX_ROOT`, moves all of it; the run directory is then `DIR/run`, or
+//! `$GLASSBOX_RUN`, which one of our processes tells another that has the user's ids no more.
 //! What it implements: the XDG base directory specification. Interface: [`Paths`].
 //! Read next: `store.rs`.
 
@@ -46,7 +47,7 @@ impl Paths {
         if let Some(root) = root.map(Path::to_path_buf).or_else(|| env("GLASSBOX_ROOT")) {
             let root = std::path::absolute(&root)
                 .with_context(|| format!("cannot resolve the state root {}", root.display()))?;
-            let run = root.join("run");
+            let run = env("GLASSBOX_RUN").unwrap_or_else(|| root.join("run"));
             return Ok(Paths { root, run });
         }
         if uid == 0 {

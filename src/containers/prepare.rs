@@ -481,7 +481,7 @@ fn seccomp(container: &Container) -> Result<Option<String>> {
 /// The id maps of an ordinary user's container: root inside is the user; where /etc/subuid and
 /// /etc/subgid give ranges and the programs that check them are there, further ids follow.
 #[allow(clippy::type_complexity)]
-fn id_maps(
+pub fn id_maps(
     container: &Container,
     host: &Host,
 ) -> Result<Option<(Vec<oci::IdMapping>, Vec<oci::IdMapping>)>> {
@@ -493,8 +493,13 @@ fn id_maps(
             .hint("an ordinary user's containers live in a user namespace")
             .topic("user-namespaces"));
     }
-    let name = account_name(host.euid);
-    let names = [name.as_str(), &host.euid.to_string()];
+    Ok(Some(own_maps(host.euid, host.egid)))
+}
+
+/// The maps that this user may have.
+pub fn own_maps(euid: u32, egid: u32) -> (Vec<oci::IdMapping>, Vec<oci::IdMapping>) {
+    let name = account_name(euid);
+    let names = [name.as_str(), &euid.to_string()];
     let ranges = |file: &str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         crate::namespaces::subordinate_ranges(&text, &names)
@@ -516,7 +521,7 @@ fn id_maps(
         }
         list
     };
-    Ok(Some((map(host.euid, &uids), map(host.egid, &gids))))
+    (map(euid, &uids), map(egid, &gids))
 }
 
 fn account_name(uid: u32) -> String {

@@ -5,14 +5,25 @@
 //! removal that was cut off can be repeated. `container.json` goes first: without it the directory
 //! is no container any more, and the next command sweeps what is left. Volumes that go with it are
 //! written down before that, so that a removal that was cut off is finished with them.
-//! Interface: [`remove_tree`], [`remove_directories`], [`sweep`]. Read next: `reconcile.rs`.
+//!
+//! Who runs here: an ordinary user has no power over what programs of other ids in its containers
+//! have made. Root of the containers' user namespace has; so what cannot be removed otherwise is
+//! removed by a process of ours in one with the same maps (`ns run --user … -- glassbox remove-tree`).
+//!
+//! Interface: [`remove_tree`], [`remove_directories`], [`sweep`], [`COMMAND`].
+//! Read next: `reconcile.rs`.
 
 use super::store::{Container, Store};
-use super::{events, state, volumes};
-use crate::error::{Context, Result};
+use super::{events, prepare, state, volumes};
+use crate::error::{Context, Error, Result};
 use crate::sys::{self, Errno};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The hidden first word that makes our binary remove a directory and nothing else.
+pub const COMMAND: &str = "remove-tree";
 
 /// Names the volumes that go with a container, in its directory.
 const GOING: &str = "volumes-going.json";
@@ -67,6 +78,53 @@ pub fn sweep(store: &Store, dir: &Path, run: &Path) -> Result<()> {
 /// Removes the directory `path` and all below it. Errors: the first thing that cannot be removed
 /// (the rest is tried all the same).
 pub fn remove_tree(path: &Path) -> Result<()> {
+    match remove_from_here(path) {
+        Err(e)
+            if matches!(e.errno(), Some(libc::EPERM | libc::EACCES))
+                && !nix::unistd::geteuid().is_root() =>
+        {
+            remove_from_inside(path)?;
+            remove_from_here(path) // says what could not be removed there either
+        }
+        done => done,
+    }
+}
+
+/// Has root of a user namespace with the containers' id maps remove it.
+fn remove_from_inside(path: &Path) -> Result<()> {
+    let own = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let (uids, gids) = prepare::own_maps(own.0.as_raw(), own.1.as_raw());
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["ns", "run", "--user"]);
+    for (flag, maps) in [("--map-user", uids), ("--map-group", gids)] {
+        for m in maps {
+            command.args([
+                flag,
+                &format!("{}:{}:{}", m.container_id, m.host_id, m.size),
+            ]);
+        }
+    }
+    command
+        .args(["--", "/proc/self/exe", COMMAND])
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = sys::process::spawn(&mut command)
+        .context("cannot remove it as root of a user namespace")?;
+    let _ = child.wait(); // a monitor has reaped it already; what counts is what is left
+    Ok(())
+}
+
+/// The whole life of that process: the directory. Prints nothing.
+pub fn remove_named(args: &[OsString]) -> Result<u8> {
+    let [path] = args else {
+        return Err(Error::new("this word is for our own processes"));
+    };
+    remove_from_here(Path::new(path)).map(|()| 0)
+}
+
+fn remove_from_here(path: &Path) -> Result<()> {
     let what = || format!("cannot remove {}", path.display());
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(());
