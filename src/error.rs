@@ -21,7 +21,8 @@ use std::fmt;
 /// A result whose error can be shown to a user as it is.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a caller may match on. Each kind has the exit status that docker's users expect.
+/// What a caller may match on. Each kind has the exit status that docker's users expect of `run`;
+/// `cli::status` says what other commands make of 125.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kind {
     /// Anything that glassbox itself could not do: exit status 125.
@@ -35,6 +36,8 @@ pub enum Kind {
     Unsupported,
     /// The command line or a configuration is wrong: exit status 125.
     Usage,
+    /// The value of a flag cannot be understood: exit status 125, whatever the command.
+    BadFlag,
     /// The container's command exists and cannot be executed: exit status 126.
     CannotExecute,
     /// The container's command does not exist: exit status 127.

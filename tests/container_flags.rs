@@ -52,7 +52,6 @@ fn what_cannot_run_says_so_and_leaves_nothing() {
         &["run", "--cpus", "100000", "lab"],
         &["run", "--cidfile", "/nonexistent/cid", "lab", "true"],
         &["create", "--ulimit", "nofile=2:1", "lab"],
-        &["run"],
     ] {
         let message = host.fails(125, args);
         assert!(message.contains("error: "), "{args:?}: {message}");

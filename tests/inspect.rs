@@ -497,19 +497,19 @@ fn templates_and_the_tree() {
 
 #[test]
 fn bad_input() {
-    run(["inspect", "no-such-thing"]).fails(125, &["no container, image", "hint:"]);
-    run(["inspect", "--type", "pid", "x"]).fails(125, &["no process id"]);
-    run(["inspect", "--type", "pid", "999999999"]).fails(125, &["no process has the id"]);
-    run(["inspect", "/etc/passwd"]).fails(125, &["/etc/passwd"]);
-    run(["inspect", "--type", "namespace", "/etc/passwd"]).fails(125, &["is no namespace"]);
-    run(["inspect", "/proc/1/nosuch"]).fails(125, &["cannot read /proc/1/nosuch", "ENOENT"]);
-    run(["inspect", "999999999"]).fails(125, &["no process 999999999"]);
-    run(["inspect", "/tmp"]).fails(125, &["a directory, and no cgroup"]);
-    run(["inspect", "net:[1]"]).fails(125, &["nothing that this user may see"]);
-    run(["inspect", "-f", "{{.Nope}}", "self"]).fails(125, &["character 3", "no field Nope"]);
-    run(["inspect", "--tree", "host"]).fails(125, &["has no processes"]);
+    run(["inspect", "no-such-thing"]).fails(1, &["no container, image", "hint:"]);
+    run(["inspect", "--type", "pid", "x"]).fails(1, &["no process id"]);
+    run(["inspect", "--type", "pid", "999999999"]).fails(1, &["no process has the id"]);
+    run(["inspect", "/etc/passwd"]).fails(1, &["/etc/passwd"]);
+    run(["inspect", "--type", "namespace", "/etc/passwd"]).fails(1, &["is no namespace"]);
+    run(["inspect", "/proc/1/nosuch"]).fails(1, &["cannot read /proc/1/nosuch", "ENOENT"]);
+    run(["inspect", "999999999"]).fails(1, &["no process 999999999"]);
+    run(["inspect", "/tmp"]).fails(1, &["a directory, and no cgroup"]);
+    run(["inspect", "net:[1]"]).fails(1, &["nothing that this user may see"]);
+    run(["inspect", "-f", "{{.Nope}}", "self"]).fails(1, &["character 3", "no field Nope"]);
+    run(["inspect", "--tree", "host"]).fails(1, &["has no processes"]);
     // What is there is printed even when another is not.
     let output = run(["inspect", "-f", "{{.kind}}", "self", "no-such-thing"]);
-    assert_eq!(output.code(), 125);
+    assert_eq!(output.code(), 1);
     output.out_is("process");
 }

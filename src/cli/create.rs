@@ -3,6 +3,7 @@
 //! Read next: `run.rs`.
 
 use super::container_flags::ContainerFlags;
+use super::status::of_flags;
 use crate::containers::{create, prepare, start, store::Store};
 use crate::error::Result;
 use crate::host::Host;
@@ -23,8 +24,9 @@ pub fn run(args: Args) -> Result<u8> {
     let flags = &args.flags;
     flags.check_cidfile()?;
     let store = Store::open(flags.root.as_deref())?;
+    let wish = of_flags(flags.wish(false))?;
     let image = flags.find_image(&store)?;
-    let container = create::draft(&store, flags.wish(false)?, &image)?;
+    let container = create::draft(&store, wish, &image)?;
     let h = &container.record.host_config;
     let joins = [&h.network_mode, &h.pid_mode, &h.ipc_mode];
     if joins.iter().all(|m| !m.starts_with("container:")) {

@@ -2,6 +2,7 @@
 //!
 //! Read next: [`crate::containers::events`].
 
+use super::filters::key_value;
 use crate::containers::events::{self, Event, Filters};
 use crate::containers::log::Lines;
 use crate::containers::store::Store;
@@ -27,7 +28,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Only those for which it holds: container, event, image, label, network, scope, type, volume
-    #[arg(short, long, value_name = "KEY=VALUE")]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
     filter: Vec<String>,
     /// `json` or a template of {{.Time}} {{.TimeNano}} {{.Type}} {{.Action}} {{.Actor.ID}}
     /// {{.Actor.Attributes}} {{.Scope}}

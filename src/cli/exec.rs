@@ -2,6 +2,7 @@
 //!
 //! Read next: [`crate::containers::exec`].
 
+use super::status::of_flags;
 use crate::containers::exec::{self, Finished, Wish};
 use crate::containers::{client, flags, store::Store};
 use crate::error::{Error, Kind, Result};
@@ -64,7 +65,7 @@ pub fn run(args: Args) -> Result<u8> {
         env.extend(flags::lines_of_file(file)?);
     }
     env.extend(args.env);
-    let env: Vec<Option<String>> = env.iter().map(|e| flags::env(e, &lookup)).collect::<Result<_>>()?;
+    let env: Vec<Option<String>> = of_flags(env.iter().map(|e| flags::env(e, &lookup)).collect())?;
     let wish = Wish {
         args: args.target[1..].to_vec(),
         env: env.into_iter().flatten().collect(),

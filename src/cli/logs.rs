@@ -56,7 +56,8 @@ pub fn run(args: Args) -> Result<u8> {
     let time = |flag: &Option<String>| flag.as_deref().map(Time::parse_flag).transpose();
     let (since, until) = (time(&args.since)?, time(&args.until)?);
     let tail = match args.tail.as_str() {
-        "all" | "-1" => usize::MAX,
+        "all" => usize::MAX,
+        n if n.parse::<i64>().is_ok_and(|n| n < 0) => usize::MAX,
         n => n.parse().map_err(|_| {
             Error::kind(Kind::Usage, format!("invalid value for --tail: {n:?}")).hint("a number, or all")
         })?,

@@ -15,14 +15,17 @@ use std::ffi::OsString;
 
 pub mod container_flags;
 mod explain_flag;
+mod filters;
 mod foreign_flags;
 mod health_flags;
 mod limit_flags;
 mod name_flags;
 mod network_flags;
 mod own_namespace;
+mod status;
 mod switches;
 mod targets;
+mod words;
 
 /// One subcommand: its name, how to build its parser, how to run it.
 struct Entry {
@@ -78,6 +81,7 @@ commands! {
         image "image",
         volume "volume",
         network "network",
+        container "container",
         pull "pull",
         push "push",
         login "login",
@@ -92,6 +96,7 @@ commands! {
     ;
     "Setting up":
         system "system",
+        version "version",
         completions "completions",
         man "man",
     ;
@@ -144,6 +149,8 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
     if first == remove::COMMAND {
         return remove::remove_named(&args[2..]);
     }
+    words::translate(&mut args);
+    let first = args.get(1).and_then(|a| a.to_str()).unwrap_or("");
     if let Some(entry) = COMMANDS.iter().find(|c| c.name == first) {
         let command = (entry.build)()
             .bin_name(format!("glassbox {}", entry.name))
@@ -156,7 +163,7 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
                 }
                 (entry.run)(matches).or_else(|error| refused(entry.name, error))
             }
-            Err(e) => parse_failure(e),
+            Err(e) => parse_failure(entry.name, e),
         };
     }
     if matches!(first, "checkpoint" | "restore") {
@@ -171,14 +178,17 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
     match top().try_get_matches_from(&args) {
         // Only help tells what the subcommands can do.
         Err(e) if e.kind() == DisplayHelp => match whole_tree().try_get_matches_from(&args) {
-            Err(help) => parse_failure(help),
-            Ok(_) => parse_failure(e),
+            Err(help) => parse_failure("", help),
+            Ok(_) => parse_failure("", e),
         },
-        Err(e) => parse_failure(e),
-        Ok(_) => parse_failure(top().error(
-            MissingSubcommand,
-            "a subcommand is needed; `glassbox --help` lists them",
-        )),
+        Err(e) => parse_failure("", e),
+        Ok(_) => parse_failure(
+            "",
+            top().error(
+                MissingSubcommand,
+                "a subcommand is needed; `glassbox --help` lists them",
+            ),
+        ),
     }
 }
 
@@ -208,12 +218,13 @@ pub fn whole_tree() -> clap::Command {
     }
     top.help_template(format!(
         "{{about}}\n\n{{usage-heading}} {{usage}}\n{listing}\nOptions:\n{{options}}\n\n\
-         `glassbox COMMAND --help` has examples; `glassbox explain` teaches the concepts.\n"
+         `glassbox COMMAND --help` has examples; `glassbox explain` teaches the concepts. Docker's\n\
+         other words work as well: {}.\n", words::listing()
     ))
 }
 
 /// Does `act` for every name; a failure is printed and the others go on, as docker does. Exit
-/// status 1 when one failed (125 is for what concerns the whole command).
+/// status 1 when one failed.
 fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8> {
     let mut status = 0;
     for name in names {
@@ -225,18 +236,14 @@ fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8>
     Ok(status)
 }
 
-/// Docker's exit status 125 says that a command line is wrong, or that `run` failed before its
-/// program did; when another command on a container is refused, the status is 1.
+/// Prints what a command failed with, where its status is not the one that `main` would give.
 fn refused(command: &str, error: Error) -> Result<u8> {
-    const OTHERS: &[&str] = &[
-        "attach", "commit", "cp", "create", "diff", "exec", "export", "logs", "rename", "start",
-        "top",
-    ];
-    if error.exit_status() != 125 || error.get_kind() == Kind::Usage || !OTHERS.contains(&command) {
+    let status = status::of(command, &error);
+    if status == error.exit_status() {
         return Err(error);
     }
     crate::ui::print_error(&error);
-    Ok(1)
+    Ok(status)
 }
 
 /// A value that one of our own types refused: clap would print its message alone, without the hint.
@@ -264,14 +271,16 @@ fn value_refused(e: &clap::Error) -> Option<Error> {
     }
 }
 
-/// Help and version go to stdout with status 0; a wrong command line to stderr with status 125.
-fn parse_failure(e: clap::Error) -> Result<u8> {
+/// Help and version go to stdout with status 0; a wrong command line to stderr with that of
+/// `status.rs`.
+fn parse_failure(command: &str, e: clap::Error) -> Result<u8> {
     if let Some(refused) = value_refused(&e) {
-        return Err(refused);
+        crate::ui::print_error(&refused);
+        return Ok(status::of_parse(command, &e));
     }
     if e.use_stderr() {
         let _ = e.print();
-        return Ok(125);
+        return Ok(status::of_parse(command, &e));
     }
     crate::ui::out_raw(e.render());
     Ok(0)

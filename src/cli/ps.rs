@@ -2,6 +2,7 @@
 //!
 //! Read next: [`crate::containers::store`].
 
+use super::filters::{has_label, key_value, pairs};
 use crate::containers::{Container, Phase, Status, reconcile, store::Store, time::Time};
 use crate::error::{Error, Kind, Result};
 use crate::layers::tree::Tree;
@@ -29,7 +30,7 @@ pub struct Args {
     quiet: bool,
     /// Only those for which it holds: id, name, label, status, exited, ancestor, before, since,
     /// network, volume, health
-    #[arg(short, long, value_name = "KEY=VALUE")]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
     filter: Vec<String>,
     /// `json`, `table TEMPLATE` or a template of {{.ID}} {{.Image}} {{.Command}} {{.CreatedAt}}
     /// {{.RunningFor}} {{.State}} {{.Status}} {{.Size}} {{.Names}} {{.Labels}} {{.Mounts}}
@@ -59,16 +60,12 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: Args) -> Result<u8> {
     let store = Store::open(args.root.as_deref())?;
-    let filters: Vec<(&str, &str)> = args
-        .filter
-        .iter()
-        .map(|f| {
-            let pair = f.split_once('=').filter(|(key, _)| {
-                KEYS.contains(key)
-            });
-            pair.ok_or_else(|| Error::kind(Kind::Usage, format!("invalid filter '{f}'")))
-        })
-        .collect::<Result<_>>()?;
+    let filters = pairs(&args.filter, KEYS)?;
+    let states = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+    if let Some((_, bad)) = filters.iter().find(|(k, v)| *k == "status" && !states.contains(v)) {
+        return Err(Error::kind(Kind::Usage, format!("invalid filter 'status={bad}'"))
+            .hint(format!("one of {}", states.join(", "))));
+    }
     let by_state = filters.iter().any(|(key, _)| matches!(*key, "status" | "exited"));
     let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
     let size = args.size || args.format.as_ref().is_some_and(|f| f.contains(".Size"));
@@ -91,7 +88,7 @@ pub fn run(args: Args) -> Result<u8> {
             continue;
         }
         let shown = every || matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
-        if shown && fits(&container, &status, &filters)? {
+        if shown && fits(&container, &status, &filters) {
             rows.push((container, status));
         }
     }
@@ -199,28 +196,18 @@ fn json(container: &Container, status: &Status, whole: bool) -> serde_json::Valu
     })
 }
 
-fn fits(container: &Container, status: &Status, filters: &[(&str, &str)]) -> Result<bool> {
+fn fits(container: &Container, status: &Status, filters: &[(&str, &str)]) -> bool {
     let record = &container.record;
     // Values of one key are alternatives, except labels, which must all fit.
     let any = |key: &str, test: &dyn Fn(&str) -> bool| {
         let mut values = filters.iter().filter(|(k, _)| *k == key).map(|(_, v)| *v).peekable();
         values.peek().is_none() || values.any(test)
     };
-    if let Some((_, bad)) = filters.iter().find(|(k, v)| {
-        *k == "status"
-            && !["created", "restarting", "running", "removing", "paused", "exited", "dead"].contains(v)
-    }) {
-        return Err(Error::kind(Kind::Usage, format!("invalid filter 'status={bad}'")));
-    }
-    let label = |wanted: &str| match wanted.split_once('=') {
-        Some((key, value)) => record.config.labels.get(key).is_some_and(|v| v == value),
-        None => record.config.labels.contains_key(wanted),
-    };
     let sources = || {
         let points = record.mount_points.iter();
         points.flat_map(|p| [p.name.as_str(), p.source.as_str(), p.destination.as_str()])
     };
-    Ok(any("id", &|v| container.id().starts_with(v))
+    any("id", &|v| container.id().starts_with(v))
         && any("name", &|v| record.name.contains(v.trim_start_matches('/')))
         && any("status", &|v| status.phase.name() == v)
         && any("exited", &|v| status.phase == Phase::Exited && v == status.exit_code.to_string())
@@ -231,7 +218,7 @@ fn fits(container: &Container, status: &Status, filters: &[(&str, &str)]) -> Res
         && any("health", &|v| status.health.as_ref().map_or("none", |h| &h.status) == v)
         && any("network", &|v| record.host_config.network_mode == v)
         && any("volume", &|v| sources().any(|s| s == v))
-        && filters.iter().filter(|(k, _)| *k == "label").all(|(_, v)| label(v)))
+        && filters.iter().filter(|(k, _)| *k == "label").all(|(_, v)| has_label(&record.config.labels, v))
 }
 
 #[cfg(test)]

@@ -114,6 +114,7 @@ pub fn follow(
         match client::attach(&socket, options)? {
             Attached::Ended(code) => return Ok(code as u8),
             Attached::Detached | Attached::OutputClosed => return Ok(0),
+            Attached::Left(signal) => return Ok(128 + signal as u8), // as if it had killed us
             Attached::MonitorGone => {}
         }
         // A dying process closes its socket before its lock, so this may take more than one look.

@@ -3,6 +3,7 @@
 //! Read next: `limit_flags.rs` (the flags), [`crate::containers::update`].
 
 use super::limit_flags::LimitFlags;
+use super::status::of_flags;
 use super::targets::Targets;
 use crate::containers::{flags, update};
 use crate::error::Result;
@@ -29,7 +30,7 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: Args) -> Result<u8> {
     let policy = args.restart.as_deref().map(flags::restart).transpose()?;
-    args.limits.apply(&mut Default::default())?; // a bad value concerns the whole command
+    of_flags(args.limits.apply(&mut Default::default()))?; // a bad value concerns the whole command
     args.targets.each(|_, container| {
         let warnings = update::update(container, &|h| {
             args.limits.apply(h)?;

@@ -23,8 +23,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub enum Attached {
     /// The container ended with this status.
     Ended(i32),
-    /// The user pressed the detach keys, or asked to leave by signals.
+    /// The user pressed the detach keys.
     Detached,
+    /// This signal told this process to leave; the container goes on.
+    Left(i32),
     /// Nobody reads this process's output any more.
     OutputClosed,
     /// The monitor went away without a word: it was killed.
@@ -217,9 +219,9 @@ pub fn attach(socket: &OwnedFd, options: &Options) -> Result<Attached> {
                     interrupts += u32::from(matches!(signal, libc::SIGINT | libc::SIGTERM));
                     match options.proxy {
                         // Three in vain (PID 1 ignores what it has no handler for): let go.
-                        Some(_) if interrupts >= 3 => return Ok(Attached::Detached),
+                        Some(_) if interrupts >= 3 => return Ok(Attached::Left(signal)),
                         Some(pid) => drop(sys::process::kill(pid, signal)), // it may be gone
-                        None => return Ok(Attached::Detached),
+                        None => return Ok(Attached::Left(signal)),
                     }
                 }
             }

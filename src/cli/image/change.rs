@@ -3,10 +3,13 @@
 //! Read next: `show.rs`; the work is done by [`crate::images::Store`].
 
 use super::Root;
+use crate::cli::filters::{Prune, key_value};
 use crate::containers::store::Container;
+use crate::containers::time::Time;
 use crate::error::{Error, Kind, Result};
 use crate::images::{Image, Reference};
 use crate::ui;
+use std::collections::BTreeMap;
 
 /// Give an image a further name.
 #[derive(clap::Args, Debug)]
@@ -123,7 +126,8 @@ fn rm_one(args: &RmArgs, name: &str) -> Result<()> {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
-  glassbox image prune --all")]
+  glassbox image prune --all
+  glassbox image prune --all --filter until=240h --filter label!=keep")]
 pub struct PruneArgs {
     /// Also images with names.
     #[arg(short, long)]
@@ -131,25 +135,35 @@ pub struct PruneArgs {
     /// For docker's users: nothing is asked here.
     #[arg(short, long, hide = true)]
     force: bool,
+    /// Only some: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE], dangling=false
+    /// (as --all). Repeatable.
+    #[arg(long = "filter", value_name = "KEY=VALUE", value_parser = key_value)]
+    filters: Vec<String>,
     #[command(flatten)]
     root: Root,
 }
 
 /// Runs `prune`.
 pub fn prune(args: PruneArgs) -> Result<u8> {
-    let (deleted, freed) = pruned(&args.root, args.all)?;
+    let filter = Prune::parse(&args.filters, &["dangling"])?;
+    let all = args.all || filter.values("dangling").any(|v| matches!(v, "false" | "0"));
+    let (deleted, freed) = pruned(&args.root, all, &filter)?;
     say_deleted(&deleted);
     ui::out(format_args!("Total reclaimed space: {}", ui::size(freed)));
     Ok(0)
 }
 
 /// Removes what [`prune`] removes: the images, and the bytes that they took.
-pub fn pruned(root: &Root, all: bool) -> Result<(Vec<Image>, u64)> {
+pub fn pruned(root: &Root, all: bool, filter: &Prune) -> Result<(Vec<Image>, u64)> {
     let store = root.store()?;
+    let none = BTreeMap::new();
     let mut deleted = Vec::new();
     let lock = store.lock()?;
     for image in store.list()? {
-        let candidate = all || image.names.is_empty();
+        let created = image.config.created.as_deref();
+        let created = created.and_then(|c| Time::parse_flag(c).ok());
+        let labels = image.config.config.as_ref().map_or(&none, |c| &c.labels);
+        let candidate = (all || image.names.is_empty()) && filter.takes(created, labels);
         if candidate && users(root, &image)?.is_empty() {
             store.remove(&lock, &image, None)?;
             deleted.push(image);

@@ -3,6 +3,7 @@
 //! Read next: `show.rs`; the rows come from [`crate::images::describe`].
 
 use super::Root;
+use crate::cli::filters::key_value;
 use crate::containers::time::{Time, human};
 use crate::error::{Error, Kind, Result};
 use crate::images::describe::{self, Row, Step};
@@ -34,7 +35,7 @@ pub struct LsArgs {
     format: Option<String>,
     /// Only some: dangling=true|false, label=KEY[=VALUE], reference=PATTERN, before=IMAGE,
     /// since=IMAGE. Repeatable.
-    #[arg(short, long = "filter", value_name = "KEY=VALUE")]
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = key_value)]
     filters: Vec<String>,
     /// Do not shorten ids.
     #[arg(long)]

@@ -2,7 +2,8 @@
 //!
 //! Read next: `show.rs`; the work is done by [`crate::containers::volumes`].
 
-use super::{Root, filters, has_label};
+use super::Root;
+use crate::cli::filters::{Prune, key_value};
 use crate::containers::names;
 use crate::containers::volumes::{self, Volume};
 use crate::error::{Error, Kind, Result};
@@ -107,8 +108,8 @@ pub struct PruneArgs {
     /// For docker's users: nothing is asked here.
     #[arg(short, long, hide = true)]
     force: bool,
-    /// Only some: label=KEY[=VALUE], label!=KEY[=VALUE]. Repeatable.
-    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    /// Only some: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE]. Repeatable.
+    #[arg(long = "filter", value_name = "KEY=VALUE", value_parser = key_value)]
     filters: Vec<String>,
     #[command(flatten)]
     root: Root,
@@ -117,9 +118,11 @@ pub struct PruneArgs {
 /// Runs `prune`.
 pub fn prune(args: PruneArgs) -> Result<u8> {
     let store = args.root.containers()?;
-    let filters = filters(&args.filters, &["label", "label!", "all"])?;
-    let all = args.all || filters.iter().any(|(k, v)| *k == "all" && matches!(*v, "true" | "1"));
-    let (deleted, freed) = volumes_pruned(&store, all, &filters)?;
+    let filter = Prune::parse(&args.filters, &["all"])?;
+    let all = args.all || filter.values("all").any(|v| matches!(v, "true" | "1"));
+    let (deleted, freed) = volumes_pruned(&store, all, |v| {
+        filter.takes(Some(v.created_at), &v.labels)
+    })?;
     if !deleted.is_empty() {
         ui::out(format_args!("Deleted Volumes:\n{}\n", deleted.join("\n")));
     }
@@ -131,16 +134,11 @@ pub fn prune(args: PruneArgs) -> Result<u8> {
 pub fn volumes_pruned(
     store: &crate::containers::Store,
     all: bool,
-    filters: &[(&str, &str)],
+    takes: impl Fn(&Volume) -> bool,
 ) -> Result<(Vec<String>, u64)> {
     let (mut deleted, mut freed) = (Vec::new(), 0);
     for volume in volumes::list(store)? {
-        let fits = filters.iter().all(|(key, value)| match *key {
-            "label" => has_label(&volume.labels, value),
-            "label!" => !has_label(&volume.labels, value),
-            _ => true,
-        });
-        if !fits || !(all || volume.is_anonymous()) {
+        if !takes(&volume) || !(all || volume.is_anonymous()) {
             continue;
         }
         let (_, data) = volumes::find(store, &volume.name)?;

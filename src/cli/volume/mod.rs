@@ -7,7 +7,9 @@ pub mod change;
 mod show;
 
 use crate::cli::image::Root;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+
+pub use crate::cli::filters::{has_label, pairs as filters};
 
 /// Volumes: directories that outlive the containers they are mounted in.
 ///
@@ -39,28 +41,5 @@ pub fn run(args: Args) -> Result<u8> {
         Command::Inspect(a) => show::inspect(a),
         Command::Rm(a) => change::rm(a),
         Command::Prune(a) => change::prune(a),
-    }
-}
-
-/// `KEY=VALUE` of each `--filter`, out of the keys that are known.
-pub fn filters<'a>(list: &'a [String], keys: &[&str]) -> Result<Vec<(&'a str, &'a str)>> {
-    let pair = |f: &'a String| {
-        let pair = match f.split_once("!=") {
-            Some((key, value)) if keys.contains(&format!("{key}!").as_str()) => Some((&f[..=key.len()], value)),
-            _ => f.split_once('=').filter(|(key, _)| keys.contains(key)),
-        };
-        pair.ok_or_else(|| {
-            Error::kind(Kind::Usage, format!("invalid filter '{f}'"))
-                .hint(format!("known keys: {}", keys.join(", ")))
-        })
-    };
-    list.iter().map(pair).collect()
-}
-
-/// Whether labels have KEY, or KEY=VALUE.
-pub fn has_label(labels: &std::collections::BTreeMap<String, String>, wanted: &str) -> bool {
-    match wanted.split_once('=') {
-        Some((key, value)) => labels.get(key).is_some_and(|v| v == value),
-        None => labels.contains_key(wanted),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Read next: `change.rs`; the work is done by [`crate::containers::volumes`].
 
-use super::{Root, filters, has_label};
+use super::Root;
+use crate::cli::filters::{has_label, key_value, pairs};
 use crate::containers::volumes::{self, Volume};
 use crate::containers::{Container, Store};
 use crate::error::{Error, Kind, Result};
@@ -28,7 +29,7 @@ pub struct LsArgs {
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
     /// Only some: dangling=true|false, driver=NAME, label=KEY[=VALUE], name=TEXT. Repeatable.
-    #[arg(short, long = "filter", value_name = "KEY=VALUE")]
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = key_value)]
     filters: Vec<String>,
     #[command(flatten)]
     root: Root,
@@ -37,7 +38,7 @@ pub struct LsArgs {
 /// Runs `ls`.
 pub fn ls(args: LsArgs) -> Result<u8> {
     let store = args.root.containers()?;
-    let filters = filters(&args.filters, &["dangling", "driver", "label", "name"])?;
+    let filters = pairs(&args.filters, &["dangling", "driver", "label", "name"])?;
     let containers = store.list()?;
     let links = |v: &Volume| containers.iter().filter(|c| volumes::in_use_by(c, &v.name)).count();
     let mut rows = Vec::new();

@@ -72,6 +72,15 @@ impl Volume {
     }
     /// Errors: a name that cannot be, or options of the driver that this version does not have.
     pub fn check(&self) -> Result<()> {
+        if self.name.len() == 1 {
+            return Err(Error::kind(
+                Kind::Usage,
+                format!(
+                    "create {0}: volume name is too short, two characters at least",
+                    self.name
+                ),
+            ));
+        }
         names::check(&self.name).map_err(|_| {
             Error::kind(
                 Kind::Usage,
