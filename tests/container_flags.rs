@@ -26,7 +26,7 @@ fn what_cannot_run_says_so_and_leaves_nothing() {
         &["run", "no-such-image"][..],
         &["run", "-m", "1m", "lab"],
         &["run", "-m", "x", "lab"],
-        &["run", "--network", "bridge", "lab"],
+        &["run", "--network", "no-such-network", "lab"],
         &["run", "--network", "container:nobody", "lab"],
         &["run", "-u", "nobody-knows", "lab"],
         &["run", "-v", "a/b:/c", "lab"],

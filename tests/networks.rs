@@ -286,3 +286,68 @@ fn a_container_in_several_networks_leaves_by_the_first() {
     assert!(out.contains("fd00:92::2/64"), "{out}");
     network.check();
 }
+
+#[test]
+fn a_running_container_is_connected_and_disconnected() {
+    needs!("root", "ip");
+    let network = own_network();
+    let host = Host::new("network-connect");
+    host.ok(&["network", "create", "--subnet", "10.91.0.0/24", "web"]);
+    host.ok(&["network", "create", "--subnet", "10.92.0.0/24", "back"]);
+    let sleep = ["lab", "sleep", "300"];
+    host.ok(&[
+        &["run", "-d", "--name", "web1", "--network", "web"][..],
+        &sleep,
+    ]
+    .concat());
+    host.ok(&[
+        &["run", "-d", "--name", "back1", "--network", "back"][..],
+        &sleep,
+    ]
+    .concat());
+    host.ok(&["network", "connect", "--ip", "10.92.0.9", "back", "web1"]);
+    host.ok(&["exec", "web1", "ping", "-c", "1", "-w", "20", "10.92.0.2"]);
+    let route = || host.ok(&["exec", "web1", "ip", "-4", "route"]);
+    assert!(
+        route().contains("default via 10.91.0.1 dev eth0"),
+        "{}",
+        route()
+    );
+    let out = host.fails(125, &["network", "connect", "back", "web1"]);
+    assert!(
+        out.contains("endpoint with name web1 already exists in network back"),
+        "{out}"
+    );
+    host.ok(&["network", "disconnect", "web", "web1"]);
+    assert!(
+        route().contains("default via 10.92.0.1 dev eth1"),
+        "{}",
+        route()
+    );
+    let out = host.fails(125, &["network", "disconnect", "web", "web1"]);
+    assert!(
+        out.contains("container web1 is not connected to network web"),
+        "{out}"
+    );
+    // It comes back as it went.
+    host.ok(&["restart", "-t", "0", "web1"]);
+    let address = host.ok(&[
+        "exec", "web1", "ip", "-4", "-o", "addr", "show", "dev", "eth0",
+    ]);
+    assert!(address.contains("10.92.0.9/24"), "{address}");
+    let events = host.ok(&[
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "--filter",
+        "type=network",
+    ]);
+    assert!(
+        events.contains("network connect") && events.contains("network disconnect"),
+        "{events}"
+    );
+    host.ok(&["rm", "-f", "web1", "back1"]);
+    network.check();
+}

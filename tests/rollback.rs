@@ -161,6 +161,29 @@ fn a_container_with_volumes_an_init_and_a_user() {
 }
 
 #[test]
+fn a_container_in_a_network_with_a_published_port() {
+    if let Some(why) = missing(&["root", "ip"]) {
+        return skip(why);
+    }
+    let network = common::network::own_network();
+    let case = Case {
+        root: TempRoot::new("rollback-network"),
+        flags: &["--rm", "--network", "bridge", "-p", "18080:80"],
+        user: false,
+    };
+    let forwarding = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("readable");
+    let (devices, before) = (common::network::devices(), forwarding());
+    case.fail_each(&|_, step| {
+        let now = common::network::devices();
+        assert_eq!(now, devices, "step {step} left a device");
+        let tables = common::network::tables();
+        assert!(tables.is_empty(), "step {step} left {tables}");
+        assert_eq!(forwarding(), before, "step {step} left forwarding on");
+    });
+    network.check();
+}
+
+#[test]
 fn a_rootless_container() {
     if is_root() && !has_program("setpriv") {
         return skip("needs the program setpriv to become another user");

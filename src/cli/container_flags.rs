@@ -377,7 +377,7 @@ impl ContainerFlags {
         self.disks.apply(&mut host_config)?;
         self.names.apply(&mut host_config)?;
         let attached = self.streams(detached)?;
-        let config = Config {
+        let mut config = Config {
             hostname: text(&self.hostname),
             domainname: text(&self.domainname),
             user: text(&self.user),
@@ -398,6 +398,7 @@ impl ContainerFlags {
             healthcheck: self.health.check()?,
             ..Config::default()
         };
+        self.networks.ports(&mut config, &mut host_config)?;
         Ok(Wish {
             name: self.name.clone(),
             config,

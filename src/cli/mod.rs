@@ -68,6 +68,7 @@ commands! {
         wait "wait",
         top "top",
         stats "stats",
+        port "port",
         events "events",
         update "update",
         rename "rename",

@@ -4,10 +4,11 @@
 //! wishes for there. Interface: [`NetworkFlags`]. Read next: `container_flags.rs`.
 
 use crate::containers::flags;
-use crate::containers::model::EndpointConfig;
+use crate::containers::model::{Config, EndpointConfig, HostConfig};
 use crate::containers::networks;
 use crate::error::{Error, Kind, Result};
 use crate::network::Mac;
+use crate::spec::image::Empty;
 
 /// Flags about networks.
 #[derive(clap::Args, Debug, Default)]
@@ -20,6 +21,15 @@ pub struct NetworkFlags {
         help_heading = "Network"
     )]
     network: Vec<String>,
+    /// Publish a port of its on the host: [[ADDRESS:]HOST:]CONTAINER[/udp], ranges too
+    #[arg(short, long, value_name = "PORTS", help_heading = "Network")]
+    publish: Vec<String>,
+    /// Publish every exposed port, on a free port of the host's
+    #[arg(short = 'P', long, help_heading = "Network")]
+    publish_all: bool,
+    /// A port that it serves: PORT[-PORT][/udp]
+    #[arg(long, value_name = "PORTS", help_heading = "Network")]
+    expose: Vec<String>,
     /// Its IPv4 address in the first network
     #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
     ip: Option<String>,
@@ -49,6 +59,22 @@ pub struct Networks {
 }
 
 impl NetworkFlags {
+    /// Writes what `-p`, `-P` and `--expose` ask for into a container's configuration.
+    pub fn ports(&self, config: &mut Config, host: &mut HostConfig) -> Result<()> {
+        for text in &self.publish {
+            for (inside, binding) in flags::publish(text)? {
+                config.exposed_ports.insert(inside.clone(), Empty {});
+                host.port_bindings.entry(inside).or_default().push(binding);
+            }
+        }
+        for text in &self.expose {
+            for inside in flags::expose(text)? {
+                config.exposed_ports.insert(inside, Empty {});
+            }
+        }
+        host.publish_all_ports = self.publish_all;
+        Ok(())
+    }
     /// What the flags ask for. Errors: contradictions, in docker's words.
     pub fn wish(&self) -> Result<Networks> {
         let usage = |text: &str| Error::kind(Kind::Usage, text.to_string());

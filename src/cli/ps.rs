@@ -165,6 +165,19 @@ fn sizes(container: &Container, images: Option<&crate::images::Store>) -> String
     format!("{} (virtual {})", ui::size(own), ui::size(own + image.unwrap_or(0)))
 }
 
+/// Its ports: `0.0.0.0:8080->80/tcp, 443/tcp`, the published first.
+fn ports(container: &Container, status: &Status) -> String {
+    if !matches!(status.phase, Phase::Running | Phase::Paused) {
+        return String::new();
+    }
+    let published = crate::containers::networks::ports::of(container).unwrap_or_default();
+    let mut all: Vec<String> =
+        published.iter().map(|p| format!("{}->{}", p.outside(), p.inside())).collect();
+    let exposed = container.record.config.exposed_ports.keys();
+    all.extend(exposed.filter(|e| published.iter().all(|p| p.inside() != **e)).cloned());
+    all.join(", ")
+}
+
 /// One row with docker's keys.
 fn json(container: &Container, status: &Status, whole: bool) -> serde_json::Value {
     let record = &container.record;
@@ -188,7 +201,7 @@ fn json(container: &Container, status: &Status, whole: bool) -> serde_json::Valu
         "Mounts": mounts.join(","),
         "Names": record.name,
         "Networks": record.host_config.network_mode,
-        "Ports": "",
+        "Ports": ports(container, status),
         "RunningFor": format!("{} ago", crate::containers::time::human(record.created.age())),
         "Size": "0B",
         "State": status.phase.name(),

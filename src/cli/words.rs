@@ -34,8 +34,9 @@ const LONG: &[([&str; 2], &[&str])] = &[
 
 /// What `container` leaves to the commands of that name.
 const OF_CONTAINERS: &[&str] = &[
-    "attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "ps",
-    "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait",
+    "attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port",
+    "ps", "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update",
+    "wait",
 ];
 
 /// Puts our words into the place of docker's, at the beginning of a command line.

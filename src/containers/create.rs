@@ -39,7 +39,7 @@ pub struct Wish {
 
 /// The container that [`create`] would make. Touches nothing. Errors: a bad name, no command,
 /// contradicting flags.
-pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
+pub fn draft(store: &Store, mut wish: Wish, image: &Image) -> Result<Container> {
     let id = names::new_id()?;
     let name = match wish.name {
         Some(name) => {
@@ -62,6 +62,13 @@ pub fn draft(store: &Store, wish: Wish, image: &Image) -> Result<Container> {
         ));
     }
     check_conflicts(&wish.config, &wish.host_config)?;
+    let h = &mut wish.host_config;
+    let publishes = h.publish_all_ports || !h.port_bindings.is_empty();
+    let unsaid = wish.networks.is_empty() && matches!(h.network_mode.as_str(), "" | "default");
+    // A port leads into a network; an ordinary user cannot have this one.
+    if publishes && unsaid && nix::unistd::geteuid().is_root() {
+        h.network_mode = "bridge".into();
+    }
     let config = config::merge(image.config.as_ref(), wish.config, wish.entrypoint)?;
     let mut config = config;
     let own_name = wish.host_config.uts_mode != "host"
@@ -98,6 +105,8 @@ fn check_conflicts(config: &Config, h: &HostConfig) -> Result<()> {
         "hostname and the UTS mode"
     } else if !config.hostname.is_empty() && shared {
         "hostname and the network mode"
+    } else if shared && (h.publish_all_ports || !h.port_bindings.is_empty()) {
+        "port publishing and the container type network mode"
     } else if !h.extra_hosts.is_empty() && shared {
         "custom host-to-IP mapping and the network mode"
     } else {

@@ -13,8 +13,10 @@ use std::path::Path;
 
 mod mounts;
 mod networks;
+mod ports;
 pub use mounts::{Bind, bind, mount, volumes_from};
 pub use networks::{address, network};
+pub use ports::{container_port, expose, publish};
 
 fn bad(what: impl Into<String>) -> Error {
     Error::kind(Kind::Usage, what.into())

@@ -103,7 +103,7 @@ pub fn docker_keys(container: &Container) -> Result<Value> {
                 true => format!("/proc/{}/ns/net", status.pid),
                 false => String::new(),
             },
-            "Ports": {},
+            "Ports": networks::show::ports(container, running),
             "Networks": networks::show::endpoints(container, running),
         },
     });

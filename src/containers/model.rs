@@ -70,6 +70,8 @@ api! {
         stop_timeout: Option<i64>,
         /// Places that get a volume without a name: `-v /DATA`, an image's `VOLUME`.
         volumes: BTreeMap<String, Empty>,
+        /// Ports that it serves, published or not: `80/tcp`.
+        exposed_ports: BTreeMap<String, Empty>,
         /// How to see that it is healthy; the image's when absent.
         healthcheck: Option<Healthcheck>,
     }
@@ -88,6 +90,10 @@ api! {
         tmpfs: BTreeMap<String, String>,
         /// `none`, `host`, `container:ID`, `default`, or the first of its networks.
         network_mode: String,
+        /// `-p`: `80/tcp` → ports of the host's.
+        port_bindings: BTreeMap<String, Vec<PortBinding>>,
+        /// `-P`: publish every exposed port.
+        publish_all_ports: bool,
         /// `private` (or empty), `host`, `container:ID`, `shareable`, `none`.
         ipc_mode: String,
         /// Empty, `host` or `container:ID`.
@@ -190,6 +196,17 @@ api! {
         /// A file that got the id.
         #[serde(rename = "ContainerIDFile")]
         container_id_file: String,
+    }
+}
+
+api! {
+    /// A port of the host's.
+    pub struct PortBinding {
+        /// Its address; all of them when empty.
+        #[serde(rename = "HostIp")]
+        host_ip: String,
+        /// Its number; a range of which one is free; or empty for any.
+        host_port: String,
     }
 }
 

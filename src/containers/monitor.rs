@@ -57,6 +57,8 @@ pub struct Monitor {
     host: Host,
     status: Status,
     networks: Vec<Endpoint>,
+    /// Sockets on its published ports, so that they are nobody else's.
+    held: Vec<OwnedFd>,
     lock: Option<std::fs::File>,
     /// Its user-mode network, if it has one and this monitor has started it.
     slirp: Option<Keeper>,
@@ -79,6 +81,7 @@ impl Monitor {
             status: Status::default(),
             spec: prepared.spec,
             networks: prepared.networks,
+            held: Vec::new(),
             container,
             host,
             lock: None,
@@ -126,12 +129,14 @@ impl Monitor {
             status: Status::default(),
             spec: lifecycle::spec(&container)?,
             networks: Vec::new(), // connected; a restart plans anew
+            held: Vec::new(),
             container,
             host,
             lock: None,
             slirp: None,
         };
         monitor.settle()?;
+        monitor.held = networks::ports::hold_again(&monitor.container);
         let flags = libc::O_RDWR; // it was there at the start, or recording is off
         if let Ok(file) = sys::fs::open(monitor.container.journal(), flags, 0) {
             sys::record::install(sys::record::Arena::in_file(&file.into()).ok());
@@ -161,6 +166,7 @@ impl Monitor {
             outer: Outer::default(),
             names: None,
             slirp: None,
+            held: Vec::new(),
         });
         monitor.container.write_status(&monitor.status)?;
         Ok((monitor, launched, streams))
@@ -268,6 +274,7 @@ impl Monitor {
         self.slirp = launched.slirp.take();
         let serve = |sockets| NameService::new(&self.container, sockets);
         streams.service = launched.names.take().map(serve);
+        self.held = std::mem::take(&mut launched.held);
         match launched.terminal.take() {
             Some(terminal) => streams.set_terminal(terminal, config.open_stdin)?,
             None => streams.set_fifos(std::mem::take(&mut launched.outer)),
@@ -452,6 +459,7 @@ impl Monitor {
         if let Some(slirp) = self.slirp.take() {
             slirp.end();
         }
+        self.held.clear();
         if let Err(e) = networks::release(&self.container) {
             self.status.error = format!("{e:#}");
         }

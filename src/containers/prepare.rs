@@ -100,6 +100,7 @@ pub fn prepare(
     own_steps(container, &spec, files, &mut plan)?;
     plan.steps.extend(attachment.steps);
     plan.steps.extend(later);
+    plan.warnings.extend(attachment.warnings);
     Ok(Prepared {
         spec,
         plan,

@@ -62,6 +62,12 @@ impl Scene {
     pub fn take_fd(&mut self, name: &str) -> Option<OwnedFd> {
         self.fds.remove(name)
     }
+    /// Takes every descriptor out whose name begins so.
+    pub fn take_all(&mut self, prefix: &str) -> Vec<OwnedFd> {
+        let names: Vec<_> = self.fds.keys().cloned().collect();
+        let names = names.iter().filter(|name| name.starts_with(prefix));
+        names.filter_map(|name| self.fds.remove(name)).collect()
+    }
     /// Closes every descriptor that earlier steps left but those with these names, and returns
     /// those.
     pub fn keep_only(&mut self, names: &[&str]) -> Vec<BorrowedFd<'_>> {

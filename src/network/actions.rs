@@ -90,9 +90,6 @@ pub struct MakeBridge {
 }
 
 impl MakeBridge {
-    fn made(&self) -> String {
-        format!("made-bridge-{}", self.name)
-    }
     fn mac(&self) -> Mac {
         let first = self.addresses.first().map(|a| a.address);
         Mac::of(first.unwrap_or(IpAddr::from([0, 0, 0, 1])))
@@ -116,13 +113,12 @@ impl Action for MakeBridge {
         );
         calls
     }
-    fn apply(&self, scene: &mut Scene) -> Result<()> {
+    fn apply(&self, _: &mut Scene) -> Result<()> {
         let what = || format!("cannot make the bridge {}", self.name);
         let socket = netlink::route_socket().with_context(what)?;
         match link::make_bridge(&socket, &self.name, self.mac(), self.mtu) {
-            Ok(()) => scene.put(self.made(), "yes"),
-            Err(e) if e.errno == Errno::EEXIST => {}
-            Err(e) => return Err(refused(e)).with_context(what),
+            Err(e) if e.errno != Errno::EEXIST => return Err(refused(e)).with_context(what),
+            _ => {} // made, or there already
         }
         let bridge = link::find(&socket, &self.name).with_context(what)?;
         let bridge = bridge.context("it went again").with_context(what)?;
@@ -140,13 +136,7 @@ impl Action for MakeBridge {
     fn expected(&self) -> Option<String> {
         Some("up".into())
     }
-    /// Only one that this step made: others may be in use.
-    fn undo(&self, scene: &mut Scene) -> Result<()> {
-        if scene.get(&self.made()).is_none() {
-            return Ok(());
-        }
-        remove_bridge(&self.name)
-    }
+    // Its undo is that of the lease: whoever gives the last one back removes the bridge.
 }
 
 /// Removes a bridge that has no port any more; one that has some is somebody's.

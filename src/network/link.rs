@@ -248,7 +248,10 @@ pub fn add_address(socket: impl AsFd, index: i32, device: &str, address: &Prefix
         attributes = attributes.bytes(libc::IFA_BROADCAST, &all.octets());
     }
     let body = attributes.after(&header);
-    let words = format!("{device} {address}");
+    let mut words = format!("{device} {address}");
+    if let Some(all) = address.broadcast() {
+        words += &format!(" broadcast {all}");
+    }
     netlink::request(socket, libc::RTM_NEWADDR, NEW, &body, "RTM_NEWADDR", &words)
 }
 

@@ -11,17 +11,19 @@
 //!   table inet glassbox: masquerading, published ports, walls between networks
 //! ```
 //!
-//! What it implements: rtnetlink(7), veth(4), linux/if_link.h.
+//! What it implements: rtnetlink(7), veth(4), linux/if_link.h, linux/netfilter/nf_tables.h.
 //! Interface: [`Prefix`], [`Mac`], [`pool`] (which addresses are free), [`link`] (one function a
-//! change), [`actions`] (the steps of a container's set-up), [`dns`] (names), [`slirp`] (a network
-//! without root). Read in this order: `prefix.rs`,
-//! `pool.rs`, `wire.rs`, `link.rs`, `actions.rs`, `dns/mod.rs`.
+//! change), [`actions`] (the steps of a container's set-up), [`rules`] (the packet filter), [`dns`]
+//! (names), [`slirp`] (a network without root). Read in this order: `prefix.rs`, `pool.rs`, `wire.rs`,
+//! `link.rs`, `actions.rs`, `nft.rs`, `rules.rs`, `dns/mod.rs`.
 
 pub mod actions;
 pub mod dns;
 pub mod link;
+pub mod nft;
 pub mod pool;
 mod prefix;
+pub mod rules;
 pub mod slirp;
 pub mod wire;
 

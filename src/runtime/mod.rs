@@ -154,7 +154,13 @@ pub struct Launched {
     pub names: Option<Sockets>,
     /// Its user-mode network, where one was wanted.
     pub slirp: Option<Keeper>,
+    /// What steps of the caller's own left in the scene to be held while it runs: descriptors whose
+    /// names begin with [`HELD`].
+    pub held: Vec<OwnedFd>,
 }
+
+/// The beginning of the scene's names of descriptors that outlive the set-up ([`Launched::held`]).
+pub const HELD: &str = "held-";
 
 /// Makes the container and starts its program; the program is running when this returns.
 ///
@@ -201,6 +207,7 @@ fn run(
         process,
         pipe: scene.take_fd(slirp::PIPE),
     });
+    let held = scene.take_all(HELD);
     let child = scene.child.take().context("the plan has no clone step")?;
     Ok(Launched {
         pid: child.pid,
@@ -209,6 +216,7 @@ fn run(
         outer,
         names,
         slirp,
+        held,
     })
 }
 

@@ -74,3 +74,65 @@ impl Drop for OwnNetwork {
         }
     }
 }
+
+/// The rest of the world: a network namespace behind a pair of links, which knows no way to anything
+/// but this thread's namespace.
+#[derive(Debug)]
+pub struct World {
+    namespace: std::fs::File,
+    /// Its address.
+    pub address: String,
+    /// This side's.
+    pub host: String,
+}
+
+impl World {
+    /// Makes it, and the way there; this side's way out leads through it.
+    pub fn new() -> World {
+        let make = || {
+            let flags = libc::CLONE_NEWNET as u64;
+            glassbox::sys::namespace::unshare(flags).expect("a network namespace");
+            ip(&["link", "set", "lo", "up"]);
+            std::fs::File::open("/proc/thread-self/ns/net").expect("its file")
+        };
+        let namespace = std::thread::scope(|s| s.spawn(make).join().expect("made"));
+        let world = World {
+            namespace,
+            address: "198.51.100.2".into(),
+            host: "198.51.100.1".into(),
+        };
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&world.namespace);
+        let path = format!("/proc/{}/fd/{fd}", std::process::id());
+        let peer = ["peer", "name", "wan1", "netns", &path];
+        ip(&[&["link", "add", "wan0", "type", "veth"][..], &peer].concat());
+        ip(&["address", "add", "198.51.100.1/24", "dev", "wan0"]);
+        ip(&["link", "set", "wan0", "up"]);
+        ip(&["route", "add", "default", "via", "198.51.100.2"]);
+        world.run(|| {
+            ip(&["address", "add", "198.51.100.2/24", "dev", "wan1"]);
+            ip(&["link", "set", "wan1", "up"]);
+        });
+        world
+    }
+
+    /// Does something out there, in a thread of its own.
+    pub fn run<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        run_in(&self.namespace, act)
+    }
+}
+
+/// Does something in another network namespace, in a thread of its own.
+pub fn run_in<T: Send>(namespace: &std::fs::File, act: impl FnOnce() -> T + Send) -> T {
+    let inside = || {
+        let flags = libc::CLONE_NEWNET as u64;
+        glassbox::sys::namespace::setns(namespace, flags).expect("setns");
+        act()
+    };
+    std::thread::scope(|s| s.spawn(inside).join().expect("it did not panic"))
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "del", "wan0"]).output();
+    }
+}

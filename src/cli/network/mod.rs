@@ -4,6 +4,7 @@
 //! Read next: `change.rs`; the module behind it is [`crate::containers::networks`].
 
 mod change;
+mod connect;
 mod show;
 
 use crate::error::Result;
@@ -28,6 +29,8 @@ enum Command {
     #[command(visible_alias = "remove")]
     Rm(change::RmArgs),
     Prune(change::PruneArgs),
+    Connect(connect::ConnectArgs),
+    Disconnect(connect::DisconnectArgs),
 }
 
 /// Runs it.
@@ -38,5 +41,7 @@ pub fn run(args: Args) -> Result<u8> {
         Command::Inspect(a) => show::inspect(a),
         Command::Rm(a) => change::rm(a),
         Command::Prune(a) => change::prune(a),
+        Command::Connect(a) => connect::connect(a),
+        Command::Disconnect(a) => connect::disconnect(a),
     }
 }

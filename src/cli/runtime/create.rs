@@ -84,6 +84,7 @@ pub(super) fn run(args: RunArgs, common: &Common) -> Result<u8> {
             outer: Default::default(),
             names: None,
             slirp: None,
+            held: Vec::new(),
         },
         tty,
     )?;

@@ -132,6 +132,7 @@ pub fn merge(
     );
     user.stop_timeout = user.stop_timeout.or(image.stop_timeout);
     user.volumes.extend(image.volumes.clone());
+    user.exposed_ports.extend(image.exposed_ports.clone());
     user.healthcheck = healthcheck(user.healthcheck, image.healthcheck.as_ref());
     Ok(user)
 }

@@ -3,7 +3,7 @@
 //! What it does: a start takes an address ([`TakeAddress`], under the networks' lock) and writes it
 //! into the network's file; the end of the container gives it back ([`release`]). A lease also says
 //! which link on the host is the container's, so whoever clears up after a killed monitor finds it;
-//! the last lease of a network takes its bridge along.
+//! the last lease of a network takes its bridge along, and the packet filter's rules for it.
 //!
 //! Who runs here: the monitor, in the plan of a start and at the end; and any command that finds a
 //! container whose monitor was killed.
@@ -15,7 +15,9 @@
 use super::super::model::EndpointConfig;
 use super::super::names;
 use super::super::store::{Container, Store};
+use super::ports::{self, Port};
 use super::record::{self, Network};
+use super::walls;
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::network::{self, Driver, Endpoint, Mac, Prefix, pool};
@@ -37,6 +39,9 @@ pub struct Lease {
     pub aliases: Vec<String>,
     /// Addresses and links.
     pub endpoint: Endpoint,
+    /// The ports of the host's that lead to it.
+    #[serde(default)]
+    pub ports: Vec<Port>,
 }
 
 impl Lease {
@@ -215,7 +220,13 @@ impl Action for TakeAddress {
                 self.planned.network
             )
         };
-        take(&self.store, &self.container, &self.wish, &self.seat)
+        // The published ports lead to where its way out is.
+        let ports = match self.seat.way_out {
+            true => ports::held(scene),
+            false => Vec::new(),
+        };
+        let (store, container) = (&self.store, &self.container);
+        take(store, container, &self.wish, &self.seat, ports)
             .with_context(what)?
             .put(scene)
     }
@@ -249,6 +260,7 @@ pub fn take(
     container: &Container,
     wish: &EndpointConfig,
     seat: &Seat,
+    ports: Vec<Port>,
 ) -> Result<Endpoint> {
     let _lock = record::lock(store)?;
     let mut network = record::find(store, &wish.network)?;
@@ -264,9 +276,12 @@ pub fn take(
         endpoint_id: names::new_id()?,
         aliases: wish.aliases.clone(),
         endpoint: endpoint.clone(),
+        ports,
     };
     network.leases.insert(container.id().into(), lease);
     record::save(store, &network)?;
+    let who = [("container", container.id().to_string())];
+    record::tell(store, "connect", &network, &who);
     Ok(endpoint)
 }
 
@@ -304,6 +319,12 @@ pub fn give_back(store: &Store, id: &str, only: Option<&str>) -> Result<()> {
             }
             network.leases.remove(id);
             record::save(store, &network)?;
+            record::tell(
+                store,
+                "disconnect",
+                &network,
+                &[("container", id.to_string())],
+            );
             if network.leases.is_empty() && network.driver == "bridge" {
                 network::actions::remove_bridge(&network.device)?;
             }
@@ -312,6 +333,9 @@ pub fn give_back(store: &Store, id: &str, only: Option<&str>) -> Result<()> {
         if let Err(e) = one() {
             failure.get_or_insert(e);
         }
+    }
+    if let Err(e) = walls::sync(store) {
+        failure.get_or_insert(e);
     }
     failure.map_or(Ok(()), Err)
 }

@@ -14,11 +14,15 @@
 //! `bridge`, `host` and `none` are always there. `bridge` gets its subnet when it is first used.
 //!
 //! What it implements: docker's networks, in docker's words; [`crate::network`] does the work.
-//! Interface: [`Network`], [`plan`], [`release`]. Read in this order: `record.rs`, `lease.rs`.
+//! Interface: [`Network`], [`plan`], [`release`]. Read in this order: `record.rs`, `lease.rs`,
+//! `ports.rs`, `walls.rs`, `live.rs`.
 
 pub mod lease;
+pub mod live;
+pub mod ports;
 mod record;
 pub mod show;
+mod walls;
 
 pub use lease::{Lease, release};
 pub use record::{
@@ -39,7 +43,11 @@ pub struct Attachment {
     pub steps: Vec<Step>,
     /// What the runtime connects then, with the addresses that are free now.
     pub endpoints: Vec<Endpoint>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
 }
+
+const FORWARD_6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 /// Whether a network mode names a network of ours, and not the host's, another container's or none.
 pub fn is_named(mode: &str) -> bool {
@@ -69,7 +77,15 @@ pub fn wanted(container: &Container) -> Vec<EndpointConfig> {
 pub fn plan(store: &Store, container: &Container, rootless: bool) -> Result<Attachment> {
     let mut all = Attachment::default();
     let wanted = wanted(container);
+    let asked = ports::asked(container)?;
     if wanted.is_empty() {
+        if !asked.is_empty() {
+            all.warnings
+                .push(match container.record.host_config.network_mode.as_str() {
+                    "host" => "published ports are discarded when using host network mode".into(),
+                    _ => "published ports are discarded: the container is in no network".into(),
+                });
+        }
         return Ok(all);
     }
     if rootless {
@@ -84,6 +100,24 @@ pub fn plan(store: &Store, container: &Container, rootless: bool) -> Result<Atta
         .topic("rootless"));
     }
     let way_out = way_out(store, &wanted)?;
+    let publishes = way_out.is_some() && !asked.is_empty();
+    if publishes {
+        all.steps.push(Step::parent(
+            Stage::Containers,
+            "hold-ports",
+            "The published ports are ours as long as the container runs: a socket holds each.",
+            ports::HoldPorts {
+                store: store.clone(),
+                asked: asked.clone(),
+            },
+        ));
+    } else if !asked.is_empty() {
+        all.warnings.push(
+            "published ports are discarded: all networks of the container are internal".into(),
+        );
+    }
+    let (mut bridged, mut port_bridge) = (false, None);
+    let mut forwarded: Vec<&str> = Vec::new();
     for (number, wish) in wanted.iter().enumerate() {
         let network = find(store, &wish.network)?;
         let seat = lease::Seat {
@@ -105,6 +139,20 @@ pub fn plan(store: &Store, container: &Container, rootless: bool) -> Result<Atta
             },
         ));
         if endpoint.driver == Driver::Bridge {
+            bridged = true;
+            if publishes && way_out == Some(number) {
+                port_bridge = Some(endpoint.bridge.clone());
+            }
+            let families = [("/proc/sys/net/ipv4/ip_forward", true), (FORWARD_6, false)];
+            for (path, four) in families.into_iter().filter(|_| !network.internal) {
+                let has = network
+                    .pools
+                    .iter()
+                    .any(|p| p.subnet.address.is_ipv4() == four);
+                if has && !forwarded.contains(&path) {
+                    forwarded.push(path);
+                }
+            }
             all.steps.push(Step::parent(
                 Stage::Containers,
                 format!("bridge-{name}"),
@@ -117,6 +165,26 @@ pub fn plan(store: &Store, container: &Container, rootless: bool) -> Result<Atta
             ));
         }
         all.endpoints.push(endpoint);
+    }
+    for path in forwarded {
+        let version = if path == FORWARD_6 { "6" } else { "4" };
+        all.steps.push(Step::parent(
+            Stage::Containers,
+            format!("forward-ipv{version}"),
+            "A host passes packets on between its devices only when it is told to.",
+            walls::Forward { path: path.into() },
+        ));
+    }
+    if bridged {
+        all.steps.push(Step::parent(
+            Stage::Containers,
+            "rules",
+            "The packet filter translates addresses on the way out and in, and keeps networks apart.",
+            walls::WriteRules {
+                store: store.clone(),
+                publishes: port_bridge,
+            },
+        ));
     }
     Ok(all)
 }

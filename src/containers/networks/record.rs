@@ -473,6 +473,7 @@ pub fn remove(store: &Store, target: &str) -> Result<Network> {
         }
         _ => {}
     }
+    super::walls::sync(store)?;
     tell(store, "destroy", &network, &[]);
     Ok(network)
 }

@@ -2,12 +2,31 @@
 //!
 //! What it does: for each network that a container is in, what it wished for there and, while it
 //! runs, what it has. What it implements: the schema `EndpointSettings` of the Docker Engine API
-//! 1.50. Interface: [`endpoints`]. Read next: `containers/inspect.rs`.
+//! 1.50. Interface: [`endpoints`], [`ports`]. Read next: `containers/inspect.rs`.
 
 use super::super::store::{Container, Store};
 use super::{record, wanted};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
+
+/// `NetworkSettings.Ports`: of each port, published or exposed, where it is on the host.
+pub fn ports(container: &Container, runs: bool) -> Value {
+    let mut shown = Map::new();
+    if !runs {
+        return Value::Object(shown);
+    }
+    for inside in container.record.config.exposed_ports.keys() {
+        shown.insert(inside.clone(), Value::Null);
+    }
+    for port in super::ports::of(container).unwrap_or_default() {
+        let on_host = json!({ "HostIp": port.host, "HostPort": port.host_port.to_string() });
+        match shown.entry(port.inside()).or_insert(Value::Null) {
+            Value::Array(list) => list.push(on_host),
+            other => *other = json!([on_host]),
+        }
+    }
+    Value::Object(shown)
+}
 
 /// `NetworkSettings.Networks`: by the network's name.
 pub fn endpoints(container: &Container, runs: bool) -> Value {

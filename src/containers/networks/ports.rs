@@ -1,0 +1,256 @@
+//! Published ports: held on the host as long as the container runs.
+//!
+//! What it does: the rules of the packet filter take a port's packets before any socket of the host's
+//! sees them, so two programs could have one port and neither would hear of it. Therefore the monitor
+//! holds a socket on each port that it publishes: a port that is taken is refused at once, and one
+//! that is ours is refused to others. Nothing is ever read from it.
+//!
+//! Who runs here: the monitor, in the first step of a start; the sockets go with it, or with the end
+//! of the container. One that takes over from a killed monitor holds them again.
+//!
+//! What it implements: docker's port publishing: words, ephemeral ports, free ports of a range.
+//! Interface: [`Port`], [`asked`], [`HoldPorts`], [`of`]. Read next: `walls.rs`.
+
+use super::super::flags;
+use super::super::store::{Container, Store};
+use super::{lease::Lease, record};
+use crate::error::{Context, Error, Kind, Result};
+use crate::journal::{Action, Fact, Planned, Scene};
+use crate::network::rules::Protocol;
+use crate::sys::{self, Errno};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+/// The scene's names: what the ports are, and each socket that holds one.
+const PORTS: &str = "ports";
+const HELD: &str = "held-port-"; // as runtime::HELD begins
+
+/// A port that is published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Port {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The host's address; 0.0.0.0 for all.
+    pub host: IpAddr,
+    /// The host's port.
+    pub host_port: u16,
+    /// The container's port.
+    pub container_port: u16,
+}
+
+impl Port {
+    /// `80/tcp`
+    pub fn inside(&self) -> String {
+        format!("{}/{}", self.container_port, self.protocol.name())
+    }
+    /// `0.0.0.0:8080`
+    pub fn outside(&self) -> String {
+        SocketAddr::new(self.host, self.host_port).to_string()
+    }
+}
+
+/// A port as it was asked for: any of the host's between two; 0 for one that the kernel chooses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The host's address.
+    pub host: IpAddr,
+    /// The host's ports that would do.
+    pub host_ports: (u16, u16),
+    /// The container's port.
+    pub container_port: u16,
+}
+
+/// What a container asks for: `-p`, and with `-P` each port that is exposed.
+pub fn asked(container: &Container) -> Result<Vec<Asked>> {
+    let record = &container.record;
+    let h = &record.host_config;
+    let mut all = Vec::new();
+    for (inside, bindings) in &h.port_bindings {
+        let (container_port, protocol) = flags::container_port(inside)?;
+        for binding in bindings {
+            let wrong = || Error::kind(Kind::Usage, format!("invalid port binding of {inside}"));
+            let text = binding.host_port.as_str();
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let number = |text: &str| match text {
+                "" => Ok(0),
+                text => text.parse().map_err(|_| wrong()),
+            };
+            let host = match binding.host_ip.as_str() {
+                "" => Ipv4Addr::UNSPECIFIED.into(),
+                text => text.parse().map_err(|_| wrong())?,
+            };
+            all.push(Asked {
+                protocol,
+                host,
+                host_ports: (number(first)?, number(last)?),
+                container_port,
+            });
+        }
+    }
+    if h.publish_all_ports {
+        for inside in record.config.exposed_ports.keys() {
+            let (container_port, protocol) = flags::container_port(inside)?;
+            if !h.port_bindings.contains_key(inside) {
+                all.push(Asked {
+                    protocol,
+                    host: Ipv4Addr::UNSPECIFIED.into(),
+                    host_ports: (0, 0),
+                    container_port,
+                });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Holds the ports of a container.
+#[derive(Debug)]
+pub struct HoldPorts {
+    /// Whose networks.
+    pub store: Store,
+    /// Which ports.
+    pub asked: Vec<Asked>,
+}
+
+impl Action for HoldPorts {
+    fn calls(&self) -> Vec<Planned> {
+        let call = |a: &Asked| {
+            let port = match a.host_ports {
+                (0, _) => "a free port".to_string(),
+                (first, last) if first == last => first.to_string(),
+                (first, last) => format!("a free one of {first}-{last}"),
+            };
+            Planned::new("bind", format!("{} {}, {port}", a.protocol.name(), a.host))
+        };
+        self.asked.iter().map(call).collect()
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let mut ports = Vec::new();
+        for (number, asked) in self.asked.iter().enumerate() {
+            let (socket, port) = hold(&self.store, asked)?;
+            scene.put_fd(format!("{HELD}{number}"), socket);
+            ports.push(port);
+        }
+        let text = serde_json::to_string(&ports).context("cannot write JSON")?;
+        scene.put(PORTS, text);
+        Ok(())
+    }
+    fn observe(&self, scene: &Scene) -> Vec<Fact> {
+        let ports = held(scene);
+        let all: Vec<String> = ports
+            .iter()
+            .map(|p| format!("{} → {}", p.outside(), p.inside()))
+            .collect();
+        vec![Fact {
+            what: "ports held".into(),
+            value: Ok(match all.is_empty() {
+                true => "none".into(),
+                false => all.join(", "),
+            }),
+            source: "getsockname(2)".into(),
+        }]
+    }
+    fn undo(&self, scene: &mut Scene) -> Result<()> {
+        for number in 0..self.asked.len() {
+            drop(scene.take_fd(&format!("{HELD}{number}")));
+        }
+        Ok(())
+    }
+}
+
+/// The ports that an earlier step holds.
+pub(super) fn held(scene: &Scene) -> Vec<Port> {
+    let text = scene.get(PORTS).unwrap_or("[]");
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+fn hold(store: &Store, asked: &Asked) -> Result<(OwnedFd, Port)> {
+    let (first, last) = asked.host_ports;
+    let mut refused = None;
+    for number in first..=last {
+        let address = SocketAddr::new(asked.host, number);
+        match sys::socket::bind_port(asked.protocol == Protocol::Tcp, address) {
+            Ok((socket, host_port)) => {
+                let port = Port {
+                    protocol: asked.protocol,
+                    host: asked.host,
+                    host_port,
+                    container_port: asked.container_port,
+                };
+                return Ok((socket, port));
+            }
+            Err(e) if e.errno == Errno::EADDRINUSE => refused = Some((address, e)),
+            Err(e) => {
+                let what = format!(
+                    "failed to bind host port {address}/{}",
+                    asked.protocol.name()
+                );
+                let hint = match e.errno {
+                    Errno::EADDRNOTAVAIL => Some("the host does not have this address"),
+                    Errno::EACCES => Some(
+                        "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
+                    ),
+                    _ => None,
+                };
+                let error = Error::from(e).context(what);
+                return Err(match hint {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                });
+            }
+        }
+    }
+    let Some((address, e)) = refused else {
+        return Err(Error::new("no port was asked for"));
+    };
+    let ours = record::stored(store)?
+        .into_iter()
+        .flat_map(|n| n.leases.into_values());
+    let ours = ours.flat_map(|l: Lease| l.ports.into_iter().map(move |p| (l.name.clone(), p)));
+    let mut ours =
+        ours.filter(|(_, p)| p.protocol == asked.protocol && p.host_port == address.port());
+    let error = Error::kind(
+        Kind::Conflict,
+        match ours.next() {
+            Some((name, _)) => {
+                return Err(Error::kind(
+                    Kind::Conflict,
+                    format!("Bind for {address} failed: port is already allocated"),
+                )
+                .caused_by(Error::from(e))
+                .hint(format!(
+                    "container {name} publishes it: `glassbox port {name}`"
+                )));
+            }
+            None => format!(
+                "failed to bind host port for {address}/{}: address already in use",
+                asked.protocol.name()
+            ),
+        },
+    );
+    Err(error
+        .caused_by(Error::from(e))
+        .hint("another program of the host has it: `ss -ltunp` says which"))
+}
+
+/// The ports that a container publishes now.
+pub fn of(container: &Container) -> Result<Vec<Port>> {
+    let networks = record::stored(&Store::of(container))?;
+    let leases = networks.iter().filter_map(|n| n.leases.get(container.id()));
+    Ok(leases.flat_map(|l| l.ports.clone()).collect())
+}
+
+/// Holds again what a container publishes, for a monitor that takes over. What cannot be held (some
+/// program was quick) is published all the same.
+pub fn hold_again(container: &Container) -> Vec<OwnedFd> {
+    let ports = of(container).unwrap_or_default();
+    let again = ports.iter().filter_map(|p| {
+        let address = SocketAddr::new(p.host, p.host_port);
+        sys::socket::bind_port(p.protocol == Protocol::Tcp, address).ok()
+    });
+    again.map(|(socket, _)| socket).collect()
+}

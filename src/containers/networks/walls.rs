@@ -1,0 +1,151 @@
+//! The packet filter's table of this root: what the networks and their leases come to.
+//!
+//! What it does: computes the whole table out of the files each time, and writes it where it differs.
+//! So a table that somebody flushed is whole again with the next start, and the last lease takes it
+//! along. Forwarding is switched on where a network has a way out; it stays on, as docker leaves it.
+//!
+//! What it implements: docker's bridge driver (isolation, masquerading, published ports).
+//! Interface: [`sync`], [`WriteRules`], [`Forward`]. Read next: [`crate::network::rules`].
+
+use super::super::names;
+use super::super::store::Store;
+use super::record::{self, Network};
+use crate::error::Result;
+use crate::journal::{Action, Fact, Planned, Scene};
+use crate::network::nft;
+use crate::network::rules::{self, Published, Wall};
+use std::path::PathBuf;
+
+/// Docker's option that leaves addresses as they are.
+const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+
+/// The table of this root: another root has another.
+fn table(store: &Store) -> Result<String> {
+    let bridge = record::predefined_bridge(store)?;
+    Ok(match bridge.device.as_str() {
+        "glassbox0" => "glassbox".into(),
+        _ => format!("glassbox-{}", names::short(&bridge.id)),
+    })
+}
+
+/// Has the table as the leases want it. Call it with the networks' lock held.
+pub(super) fn sync(store: &Store) -> Result<()> {
+    let networks = record::stored(store)?;
+    let used = |n: &&Network| n.driver == "bridge" && !n.leases.is_empty();
+    let (mut walls, mut published) = (Vec::new(), Vec::new());
+    for network in networks.iter().filter(used) {
+        walls.push(Wall {
+            bridge: network.device.clone(),
+            subnets: network.pools.iter().map(|p| p.subnet).collect(),
+            internal: network.internal,
+            masquerade: network.options.get(MASQUERADE).is_none_or(|v| v != "false"),
+        });
+        for lease in network.leases.values() {
+            for port in &lease.ports {
+                let mut addresses = lease.endpoint.addresses.iter().map(|a| a.address);
+                let Some(to) = addresses.find(|a| a.is_ipv4() == port.host.is_ipv4()) else {
+                    continue;
+                };
+                published.push(Published {
+                    protocol: port.protocol,
+                    host: port.host,
+                    port: port.host_port,
+                    to,
+                    to_port: port.container_port,
+                    bridge: network.device.clone(),
+                });
+            }
+        }
+    }
+    walls.sort_by(|a, b| a.bridge.cmp(&b.bridge));
+    published.sort_by_key(|p| (p.protocol, p.port, p.host));
+    rules::apply(&table(store)?, &rules::chains(&walls, &published))
+}
+
+/// Writes the rules of this root's networks.
+#[derive(Debug)]
+pub struct WriteRules {
+    /// Whose.
+    pub store: Store,
+    /// The bridge of the container's published ports, if it has some.
+    pub publishes: Option<String>,
+}
+
+impl Action for WriteRules {
+    fn calls(&self) -> Vec<Planned> {
+        let table = table(&self.store).unwrap_or_else(|_| "glassbox".into());
+        let mut calls = Vec::new();
+        if let Some(bridge) = &self.publishes {
+            let path = rules::route_localnet(bridge);
+            calls.push(Planned::new("write", format!("{} ← 1", path.display())));
+        }
+        let words =
+            format!("NETLINK_NETFILTER, table inet {table} ← the rules of all networks in use");
+        calls.push(Planned::new("sendto", words));
+        calls
+    }
+    fn apply(&self, _: &mut Scene) -> Result<()> {
+        if let Some(bridge) = &self.publishes {
+            rules::switch_on(&rules::route_localnet(bridge))?;
+        }
+        let _lock = record::lock(&self.store)?;
+        sync(&self.store)
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        let table = table(&self.store).unwrap_or_else(|_| "glassbox".into());
+        let value = match nft::mark(&table) {
+            Ok(Some(mark)) => Ok(mark),
+            Ok(None) => Ok("does not exist".into()),
+            Err(e) => Err(e.to_string()),
+        };
+        vec![Fact {
+            what: format!("table inet {table}"),
+            value,
+            source: "NFT_MSG_GETTABLE".into(),
+        }]
+    }
+    // Its undo is that of the lease, which writes the table anew.
+}
+
+/// Has the host pass packets on between its devices.
+#[derive(Debug)]
+pub struct Forward {
+    /// The kernel's parameter.
+    pub path: PathBuf,
+}
+
+impl Action for Forward {
+    fn calls(&self) -> Vec<Planned> {
+        vec![Planned::new(
+            "write",
+            format!("{} ← 1, unless it is", self.path.display()),
+        )]
+    }
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
+        let hint = |e: crate::error::Error| {
+            e.hint("without it no packet leaves a container's network: `sysctl net.ipv4.ip_forward=1`, or --network none, or an --internal network")
+        };
+        if rules::switch_on(&self.path).map_err(hint)? {
+            scene.put(self.key(), "yes");
+        }
+        Ok(())
+    }
+    fn observe(&self, _: &Scene) -> Vec<Fact> {
+        vec![Fact::from_file("forwarding", &self.path)]
+    }
+    fn expected(&self) -> Option<String> {
+        Some("1".into())
+    }
+    fn undo(&self, scene: &mut Scene) -> Result<()> {
+        if scene.get(&self.key()).is_some() {
+            crate::sys::fs::write_file(&self.path, "0")?;
+        }
+        Ok(())
+    }
+}
+
+impl Forward {
+    fn key(&self) -> String {
+        format!("switched-on-{}", self.path.display())
+    }
+}
