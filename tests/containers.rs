@@ -538,6 +538,14 @@ fn many_are_stopped_and_removed_side_by_side() {
         .expect("it is told");
     assert!(kills < first("destroy "), "{events:?}");
     assert_eq!(host.ok(&["ps", "-aq"]), "");
+    // Those that remove themselves may be gone before it is their turn.
+    for command in [&["stop", "-t", "0"][..], &["rm", "-f"]] {
+        for name in names {
+            host.ok(&["run", "-d", "--rm", "--name", name, "lab", "sleep", "1000"]);
+        }
+        assert_eq!(host.ok(&[command, &names].concat()), "one\ntwo\nthree");
+        common::cgroup::wait_for("their removal", || host.ok(&["ps", "-aq"]).is_empty());
+    }
 }
 
 #[test]

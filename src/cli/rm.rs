@@ -2,7 +2,7 @@
 //!
 //! Read next: [`crate::containers::lifecycle`].
 
-use crate::containers::{lifecycle, store::Store};
+use crate::containers::{Container, lifecycle, store::Store};
 use crate::error::{Kind, Result};
 use crate::ui;
 use std::collections::BTreeMap;
@@ -32,30 +32,35 @@ pub struct Args {
 pub fn run(args: Args) -> Result<u8> {
     let store = Store::open(args.root.as_deref())?;
     let finder = store.finder(args.containers.len())?;
-    let mut ending = BTreeMap::new();
+    let mut begun: BTreeMap<&str, (Container, Result<_>)> = BTreeMap::new();
     // All are killed before the first is waited for.
     for name in args.containers.iter().filter(|_| args.force && args.containers.len() > 1) {
         if let Ok(container) = finder.find(name)
-            && !ending.contains_key(container.id())
+            && !begun.values().any(|(c, _)| c.id() == container.id())
         {
-            let begun = lifecycle::begin_stop(&container, Some(0), Some(libc::SIGKILL));
-            ending.insert(container.record.id, begun);
+            let ending = lifecycle::begin_stop(&container, Some(0), Some(libc::SIGKILL));
+            begun.insert(name, (container, ending));
         }
     }
     super::each(&args.containers, |name| {
-        match finder.find(name) {
-            Err(e) if args.force && e.get_kind() == Kind::NotFound => ui::note(format!("error: {e}")),
-            found => {
-                let container = found?;
-                if let Some(begun) = ending.remove(container.id())
-                    && let Some(stopping) = begun?
-                {
-                    stopping.finish()?;
+        let container = match begun.remove(name) {
+            // Not looked for again: with --rm it may be gone by now.
+            Some((container, ending)) => {
+                if let Some(ending) = ending? {
+                    ending.finish()?;
                 }
-                lifecycle::remove(&container, args.force, args.volumes)?;
-                ui::out(name);
+                container
             }
-        }
+            None => match finder.find(name) {
+                Err(e) if args.force && e.get_kind() == Kind::NotFound => {
+                    ui::note(format!("error: {e}"));
+                    return Ok(());
+                }
+                found => found?,
+            },
+        };
+        lifecycle::remove(&container, args.force, args.volumes)?;
+        ui::out(name);
         Ok(())
     })
 }

@@ -59,26 +59,34 @@ impl StopFlags {
         let signal = self.signal.as_deref().map(flags::signal).transpose()?;
         let store = Store::open(self.targets.root.as_deref())?;
         let finder = store.finder(self.targets.containers.len())?;
-        let mut begun = BTreeMap::new();
+        let mut begun: BTreeMap<&str, (Container, Result<_>)> = BTreeMap::new();
         for name in &self.targets.containers {
             // One that is not there is said in its turn.
             if let Ok(container) = finder.find(name)
-                && !begun.contains_key(container.id())
+                && !begun.values().any(|(c, _)| c.id() == container.id())
             {
                 let stopping = lifecycle::begin_stop(&container, self.time, signal);
-                begun.insert(container.record.id, stopping);
+                begun.insert(name, (container, stopping));
             }
         }
-        self.targets.each(|store, container| {
-            match begun.remove(container.id()) {
-                Some(begun) => {
-                    if let Some(stopping) = begun? {
+        super::each(&self.targets.containers, |name| {
+            // Not looked for again: with --rm it may be gone by now.
+            let container = match begun.remove(name) {
+                Some((container, stopping)) => {
+                    if let Some(stopping) = stopping? {
                         stopping.finish()?;
                     }
+                    container
                 }
-                None => lifecycle::stop(container, self.time, signal)?,
-            }
-            act(store, container)
+                None => {
+                    let container = finder.find(name)?;
+                    lifecycle::stop(&container, self.time, signal)?;
+                    container
+                }
+            };
+            act(&store, &container)?;
+            ui::out(name);
+            Ok(())
         })
     }
 }
