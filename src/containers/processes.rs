@@ -55,7 +55,8 @@ pub fn by_ps(list: &[Process], options: &[String]) -> Result<String> {
         .context("cannot run the host's ps")
         .map_err(|e| e.hint("without options, `glassbox top` needs no ps"))?;
     if !out.status.success() {
-        let said = String::from_utf8_lossy(&out.stderr).trim().to_string();
+        let said = String::from_utf8_lossy(&out.stderr);
+        let said = said.trim().lines().next().unwrap_or_default(); // its usage follows
         return Err(Error::kind(
             Kind::Usage,
             format!("ps refused its options: {said}"),
