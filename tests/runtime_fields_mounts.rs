@@ -161,6 +161,29 @@ fn attributes_of_one_mount_or_of_all_below() {
     }
 }
 
+/// Each on a mount of its own; what needs a source is tested by itself.
+#[test]
+fn every_option_that_is_announced_is_taken() {
+    needs!("root");
+    let host = glassbox::host::Host::detect().expect("this host");
+    let announced = glassbox::runtime::features(&host).mount_options;
+    let mut announced = announced.expect("options");
+    announced.retain(|o| !["bind", "rbind", "copyup", "idmap", "ridmap"].contains(&o.as_str()));
+    let script = "cut -d' ' -f5 /proc/self/mountinfo | grep -c ^/tmp/; grep ' /tmp/sync ' /proc/self/mountinfo";
+    let mut bundle = Bundle::new("announced", script);
+    for option in &announced {
+        bundle.mount(
+            json!({"destination": format!("/tmp/{option}"), "type": "tmpfs",
+            "source": "tmpfs", "options": [option]}),
+        );
+    }
+    let ran = bundle.run();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let (count, sync) = ran.stdout.split_once('\n').expect("two lines");
+    assert_eq!(count, announced.len().to_string());
+    assert!(sync.contains("rw,sync"), "{sync}");
+}
+
 /// The optional fields of a mount in mountinfo: `shared:1 master:2`.
 const PROPAGATION: &str =
     "grep ' /data ' /proc/self/mountinfo | sed -e 's/ - .*//' -e 's/:[0-9]*//g' | cut -d' ' -f7-";

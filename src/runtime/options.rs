@@ -80,6 +80,21 @@ const WORDS: &[&str] = &[
     "tmpcopyup",
 ];
 
+/// Options that are passed on, and that the kernel itself takes for every file system.
+const OF_ALL: &[&str] = &[
+    "async",
+    "dirsync",
+    "lazytime",
+    "mand",
+    "nolazytime",
+    "nomand",
+    "sync",
+];
+
+/// Options that once were flags of mount(2), and that a mount made by fsopen(2) cannot have: it
+/// tells its failures through a descriptor, and file systems count versions by their own rule.
+const OF_OLD: &[&str] = &["iversion", "loud", "noiversion", "silent"];
+
 const PROPAGATIONS: &[(&str, u64)] = &[
     ("private", libc::MS_PRIVATE),
     ("slave", libc::MS_SLAVE),
@@ -102,6 +117,7 @@ impl MountOptions {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "defaults" | "" => {}
+            old if OF_OLD.contains(&old) => {}
             "tmpcopyup" | "copyup" => self.copy_up = true,
             "idmap" => self.idmap = Some(false),
             "ridmap" => self.idmap = Some(true),
@@ -146,9 +162,10 @@ impl MountOptions {
     }
 }
 
-/// Every option that has a meaning of its own, sorted; others are the file system's.
+/// Every option that is known for all mounts, sorted; others are the file system's.
 pub fn names() -> Vec<String> {
-    let mut names: Vec<String> = WORDS.iter().map(|w| w.to_string()).collect();
+    let words = [WORDS, OF_ALL, OF_OLD].concat();
+    let mut names: Vec<String> = words.iter().map(|w| w.to_string()).collect();
     let attributes = ATTRIBUTES.iter().map(|a| a.0);
     for name in attributes.chain(PROPAGATIONS.iter().map(|p| p.0)) {
         names.extend([name.to_string(), format!("r{name}")]);
@@ -187,8 +204,13 @@ mod tests {
     fn what_is_announced_is_understood() {
         for name in names() {
             let m = parse(&[&name]);
+            if OF_ALL.contains(&name.as_str()) {
+                assert_eq!(m.data, [name]);
+                continue;
+            }
             assert!(m.data.is_empty(), "{name} is passed on to the file system");
-            assert!(name == "defaults" || m != MountOptions::default() || clears(&name));
+            let vain = name == "defaults" || OF_OLD.contains(&name.as_str());
+            assert!(vain || m != MountOptions::default() || clears(&name));
         }
         // These take away what nobody has set.
         fn clears(name: &str) -> bool {
