@@ -13,7 +13,9 @@ mod common;
 
 use common::network::own_network;
 use common::{LeakCheck, Output, Run, TempRoot};
-use std::sync::{Arc, Mutex, Weak};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 /// A data base writes itself anew on a busy machine.
@@ -48,6 +50,12 @@ impl Apps {
         apps.ok(&["image", "load", "-i", &tar.to_string_lossy()]);
         *shared = Arc::downgrade(&apps);
         Some(apps)
+    }
+    /// One test at a time: the packet filter's table of a state root goes with its last network, and
+    /// here each test has a network namespace of its own.
+    fn turn() -> MutexGuard<'static, ()> {
+        static TURN: Mutex<()> = Mutex::new(());
+        TURN.lock().unwrap_or_else(|e| e.into_inner())
     }
     fn go(&self, args: &[&str]) -> Output {
         Run::new(args)
@@ -89,6 +97,7 @@ impl Drop for Apps {
 fn a_data_base_keeps_its_data_when_its_container_is_replaced() {
     needs!("root", "ip");
     let Some(apps) = Apps::loaded() else { return };
+    let _turn = Apps::turn();
     let network = own_network();
     apps.ok(&["network", "create", "data"]);
     // The cluster that the package has made, on a volume that begins with it.
@@ -149,9 +158,52 @@ fn a_data_base_keeps_its_data_when_its_container_is_replaced() {
 }
 
 #[test]
+fn a_web_server_answers_on_its_published_port() {
+    needs!("root", "ip");
+    let Some(apps) = Apps::loaded() else { return };
+    let _turn = Apps::turn();
+    let network = own_network();
+    apps.ok(&["network", "create", "web"]);
+    let flags = [
+        "run",
+        "-d",
+        "--name",
+        "nginx",
+        "--network",
+        "web",
+        "-p",
+        "8080:80",
+    ];
+    apps.ok(&[&flags[..], &["apps-test", "nginx", "-g", "daemon off;"]].concat());
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut text = String::new();
+        if let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, 8080)) {
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n"); // an answer says how it went
+            let _ = stream.read_to_string(&mut text);
+        }
+        if text.starts_with("HTTP/1.1 200 OK") {
+            assert!(text.contains("Welcome to nginx"), "{text}");
+            break;
+        }
+        assert!(Instant::now() < end, "never an answer: {text:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    apps.until(
+        "GET / HTTP/1.0",
+        &["exec", "nginx", "cat", "/var/log/nginx/access.log"],
+    );
+    apps.ok(&["rm", "-f", "nginx"]);
+    apps.ok(&["network", "rm", "web"]);
+    drop(network);
+}
+
+#[test]
 fn a_cache_is_found_by_its_name() {
     needs!("root", "ip");
     let Some(apps) = Apps::loaded() else { return };
+    let _turn = Apps::turn();
     let network = own_network();
     apps.ok(&["network", "create", "cache"]);
     let server = ["redis-server", "--save", "", "--protected-mode", "no"];
