@@ -577,8 +577,7 @@ fn listings_are_filtered_as_docker_does() {
         assert_eq!(names(args), expected, "{args:?}");
     }
     image(&root, ["ls", "-f", "since=nothing"]).fails(1, &["No such image: nothing"]);
-    image(&root, ["ls", "-f", "colour=red"])
-        .fails(1, &["invalid filter 'colour=red'", "before="]);
+    image(&root, ["ls", "-f", "colour=red"]).fails(1, &["invalid filter 'colour=red'", "before="]);
 }
 
 #[test]

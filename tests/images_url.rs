@@ -84,8 +84,7 @@ fn a_server_that_answers_badly_leaves_nothing_behind() {
         answer("200 OK", &longer, &tar[..600]),
     ]);
     run_in(&root, ["image", "import", &format!("{url}/a.tar"), "web"]).fails(1, &["404"]);
-    run_in(&root, ["image", "import", &format!("{url}/b.tar"), "web"])
-        .fails(1, &["cannot import"]);
+    run_in(&root, ["image", "import", &format!("{url}/b.tar"), "web"]).fails(1, &["cannot import"]);
     server.join().unwrap();
     let nobody = TcpListener::bind("127.0.0.1:0")
         .unwrap()

@@ -207,11 +207,12 @@ fn a_full_disk_ends_in_a_clear_state() {
         r#"set -u; mount -t tmpfs -o size=24m,mode=755 full "$1" || exit 90
         g() {{ {} "$@"; }}
         g run --rm lab true || exit 91
-        g run -d --name box lab sh -c 'echo before; while [ ! -e /go ]; do sleep 0.05; done; dd if=/dev/zero of=/big bs=64k 2>/dev/null; echo full; while [ -e /big ]; do sleep 0.05; done; echo after; exit 3' >/dev/null || exit 92
+        g run -d --name box lab sh -c 'echo before; while [ ! -e /go ]; do sleep 0.05; done; dd if=/dev/zero of=/big bs=64k 2>/dev/null; echo full; while [ -e /big ]; do sleep 0.05; done; sleep 2; echo after; exit 3' >/dev/null || exit 92
         g exec box touch /go || exit 93
         i=0; while ! df -k "$1" | tail -n 1 | grep -q 100%; do sleep 0.1; i=$((i+1)); [ $i -lt 100 ] || exit 94; done
         g run --name two lab true; echo "run $?"
         g ps -a --format '{{{{.Names}}}} {{{{.State}}}}'
+        # PID 1 stays for a while: its end would take rm along before it has ended itself.
         g exec box rm /big; echo "exec $?"
         g wait box
         g run --rm lab true; echo "run $?"

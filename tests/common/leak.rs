@@ -146,7 +146,10 @@ impl LeakCheck {
         }
         for group in cgroups().difference(&self.cgroups) {
             let name = group.file_name().unwrap_or_default();
-            if name != "glassbox" && name != "glassbox.slice" && !populated(group) {
+            // A slow machine may let another test's empty group be for longer than we wait.
+            let path = group.to_string_lossy();
+            let others = path.contains("glassbox-test-") && !path.contains(&self.tag);
+            if name != "glassbox" && name != "glassbox.slice" && !others && !populated(group) {
                 leaks.push(format!("a cgroup: {}", group.display()));
             }
         }
