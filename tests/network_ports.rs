@@ -78,6 +78,13 @@ fn a_published_port_answers_the_world_the_host_and_its_loopback() {
     let own = format!("{}:8080", world.host);
     assert_eq!(ask_at(&own), "served-by-web1");
     assert_eq!(world.run(|| ask_at(&own)), "served-by-web1");
+    // From a container of the same network, and from itself, by the host's address.
+    let args = ["run", "-d", "--name", "other", "--network", "web"];
+    host.ok(&[&args[..], &["lab", "sleep", "300"]].concat());
+    for from in ["other", "web1"] {
+        assert_eq!(inside(&host, from, || ask_at(&own)), "served-by-web1");
+    }
+    host.ok(&["rm", "-f", "other"]);
     // One that is for the loopback alone is refused to the world.
     let refused = world.run(|| {
         let address = format!("{}:8081", world.host).parse().expect("an address");

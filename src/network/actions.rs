@@ -57,6 +57,10 @@ pub struct Endpoint {
     /// The largest packet.
     #[serde(default)]
     pub mtu: Option<u32>,
+    /// It has published ports: what it sends to one of them comes back to it, through the same
+    /// port of the bridge, which a switch does not do by itself.
+    #[serde(default)]
+    pub hairpin: bool,
 }
 
 impl Endpoint {
@@ -69,6 +73,9 @@ impl Endpoint {
         let text = serde_json::to_string(self).context("cannot write JSON")?;
         scene.put(Endpoint::key(&self.network), text);
         Ok(())
+    }
+    fn has_hairpin(&self) -> bool {
+        self.hairpin && self.driver == Driver::Bridge
     }
     /// What an earlier step decided, else what was planned.
     fn decided(&self, scene: &Scene) -> Endpoint {
@@ -197,10 +204,12 @@ impl Action for Connect {
             ),
             Driver::Macvlan => format!("{inside} (macvlan of {bridge}, {mac}), up, beside INIT"),
         };
-        vec![Planned::new(
-            "sendto",
-            format!("NETLINK_ROUTE, RTM_NEWLINK, {words}"),
-        )]
+        let call = |words| Planned::new("sendto", format!("NETLINK_ROUTE, RTM_NEWLINK, {words}"));
+        let mut calls = vec![call(words)];
+        if self.endpoint.has_hairpin() {
+            calls.push(call(format!("{link} hairpin on")));
+        }
+        calls
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         let endpoint = self.endpoint.decided(scene);
@@ -250,7 +259,11 @@ pub fn connect(endpoint: &Endpoint, pid: i32) -> Result<()> {
         }
         other => other,
     };
-    made.map_err(refused).with_context(what)
+    made.map_err(refused).with_context(what)?;
+    if endpoint.has_hairpin() {
+        link::set_hairpin(&socket, &endpoint.link).with_context(what)?;
+    }
+    Ok(())
 }
 
 /// Removes the outer end of an endpoint's pair, and the inner with it.

@@ -23,6 +23,10 @@ const UP: u32 = libc::IFF_UP as u32;
 /// linux/if_link.h, linux/veth.h: attributes that libc does not name.
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_MACVLAN_MODE: u16 = 1;
+/// Of what a link is a port, and what that knows of it (linux/if_link.h).
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
 const MACVLAN_MODE_BRIDGE: u32 = 4;
 
 /// A device as a namespace lists it.
@@ -186,6 +190,18 @@ pub fn make_veth(
     let Inside { pid, name, mac, .. } = inside;
     let words = format!("{outside} (veth), up; its peer {name} ({mac}) beside process {pid}");
     netlink::request(socket, libc::RTM_NEWLINK, NEW, &body, "RTM_NEWLINK", &words)
+}
+
+/// Lets a port of a bridge send back what came in through it (`IFLA_BRPORT_MODE`).
+pub fn set_hairpin(socket: impl AsFd, port: &str) -> SysResult<()> {
+    let data = Attributes::new().bytes(IFLA_BRPORT_MODE, &[1]);
+    let kind = Attributes::new()
+        .text(IFLA_INFO_SLAVE_KIND, "bridge")
+        .nested(IFLA_INFO_SLAVE_DATA, data);
+    let attributes = Attributes::new()
+        .text(libc::IFLA_IFNAME, port)
+        .nested(libc::IFLA_LINKINFO, kind);
+    set(socket, 0, 0, 0, attributes, &format!("{port} hairpin on"))
 }
 
 /// Makes a link with an address of its own on the wire of the device with number `parent`, in the

@@ -182,6 +182,7 @@ pub fn choose(
         addresses,
         gateways,
         mtu: network.mtu(),
+        hairpin: seat.way_out && !network.internal && !ports::asked(container)?.is_empty(),
     })
 }
 
