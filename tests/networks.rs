@@ -351,3 +351,60 @@ fn a_running_container_is_connected_and_disconnected() {
     host.ok(&["rm", "-f", "web1", "back1"]);
     network.check();
 }
+
+#[test]
+fn a_bridge_that_the_host_had_before_stays() {
+    needs!("root", "ip");
+    let network = own_network();
+    ip(&["link", "add", "host0", "type", "bridge"]);
+    let host = Host::new("network-host-bridge");
+    let name = "com.docker.network.bridge.name=host0";
+    let args = ["network", "create", "--subnet", "10.94.0.0/24", "-o", name];
+    host.ok(&[&args[..], &["old"]].concat());
+    let out = host.ok(&["run", "--rm", "--network", "old", "lab", "ip", "-4", "addr"]);
+    assert!(out.contains("10.94.0.2/24"), "{out}");
+    host.ok(&["network", "rm", "old"]);
+    assert!(devices().contains("host0"), "{:?}", devices());
+    ip(&["link", "del", "host0"]);
+    network.check();
+}
+
+#[test]
+fn macvlan_puts_containers_on_the_wire_of_a_device() {
+    needs!("root", "ip");
+    let network = own_network();
+    ip(&[
+        "link", "add", "wire0", "type", "veth", "peer", "name", "wire1",
+    ]);
+    ip(&["link", "set", "wire0", "up"]);
+    ip(&["link", "set", "wire1", "up"]);
+    let host = Host::new("network-macvlan");
+    let args = ["network", "create", "-d", "macvlan", "-o", "parent=wire0"];
+    host.ok(&[&args[..], &["--subnet", "10.93.0.0/24", "wire"]].concat());
+    let args = ["run", "-d", "--name", "one", "--network", "wire"];
+    host.ok(&[&args[..], &["lab", "sleep", "300"]].concat());
+    let script = "ip -4 addr show dev eth0; ping -c 1 -W 20 10.93.0.2";
+    let out = host.ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "wire",
+        "lab",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(out.contains("10.93.0.3/24"), "{out}");
+    assert!(out.contains("1 packets received"), "{out}");
+    host.ok(&["rm", "-f", "one"]);
+    host.ok(&["network", "rm", "wire"]);
+    ip(&["link", "del", "wire0"]);
+    network.check();
+    // Gone, it is missed by its name.
+    let args = ["network", "create", "-d", "macvlan", "-o", "parent=wire0"];
+    let out = host.fails(
+        125,
+        &[&args[..], &["--subnet", "10.93.0.0/24", "gone"]].concat(),
+    );
+    assert!(out.contains("there is no device wire0"), "{out}");
+}

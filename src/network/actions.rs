@@ -96,11 +96,10 @@ pub struct MakeBridge {
     pub mtu: Option<u32>,
 }
 
-impl MakeBridge {
-    fn mac(&self) -> Mac {
-        let first = self.addresses.first().map(|a| a.address);
-        Mac::of(first.unwrap_or(IpAddr::from([0, 0, 0, 1])))
-    }
+/// The hardware address of a bridge that we make: whoever removes it knows it by that.
+fn bridge_mac(addresses: &[Prefix]) -> Mac {
+    let first = addresses.first().map(|a| a.address);
+    Mac::of(first.unwrap_or(IpAddr::from([0, 0, 0, 1])))
 }
 
 impl Action for MakeBridge {
@@ -110,7 +109,7 @@ impl Action for MakeBridge {
             "sendto",
             format!(
                 "NETLINK_ROUTE, RTM_NEWLINK, {name} (bridge, {}), up",
-                self.mac()
+                bridge_mac(&self.addresses)
             ),
         )];
         calls.extend(
@@ -123,7 +122,7 @@ impl Action for MakeBridge {
     fn apply(&self, _: &mut Scene) -> Result<()> {
         let what = || format!("cannot make the bridge {}", self.name);
         let socket = netlink::route_socket().with_context(what)?;
-        match link::make_bridge(&socket, &self.name, self.mac(), self.mtu) {
+        match link::make_bridge(&socket, &self.name, bridge_mac(&self.addresses), self.mtu) {
             Err(e) if e.errno != Errno::EEXIST => return Err(refused(e)).with_context(what),
             _ => {} // made, or there already
         }
@@ -146,14 +145,16 @@ impl Action for MakeBridge {
     // Its undo is that of the lease: whoever gives the last one back removes the bridge.
 }
 
-/// Removes a bridge that has no port any more; one that has some is somebody's.
-pub fn remove_bridge(name: &str) -> Result<()> {
+/// Removes the bridge that [`MakeBridge`] has made with these addresses, once it has no port any
+/// more. One with ports is still used, and one that the host had before stays.
+pub fn remove_bridge(name: &str, addresses: &[Prefix]) -> Result<()> {
     let what = || format!("cannot remove the bridge {name}");
     let socket = netlink::route_socket().with_context(what)?;
     let Some(bridge) = link::find(&socket, name).with_context(what)? else {
         return Ok(());
     };
-    if link::has_ports(&socket, bridge.index).with_context(what)? {
+    let ours = bridge.mac == Some(bridge_mac(addresses));
+    if !ours || link::has_ports(&socket, bridge.index).with_context(what)? {
         return Ok(());
     }
     link::delete(&socket, name).with_context(what)

@@ -38,6 +38,8 @@ pub struct Link {
     pub name: String,
     /// `IFF_UP`
     pub up: bool,
+    /// Its hardware address, where it has one of six bytes.
+    pub mac: Option<Mac>,
 }
 
 /// A socket of another namespace: made there, used from here.
@@ -72,13 +74,14 @@ pub fn find(socket: impl AsFd, name: &str) -> SysResult<Option<Link>> {
 fn parse(body: &[u8]) -> Option<Link> {
     let number = |at: usize| Some(i32::from_ne_bytes(*body.get(at..)?.first_chunk()?));
     let attributes = wire::read(body.get(IFINFO..)?);
-    let (_, name) = attributes
-        .iter()
-        .find(|(kind, _)| *kind == libc::IFLA_IFNAME)?;
+    let find = |wanted: u16| attributes.iter().find(|(kind, _)| *kind == wanted);
+    let (_, name) = find(libc::IFLA_IFNAME)?;
+    let mac = find(libc::IFLA_ADDRESS).and_then(|(_, bytes)| bytes.as_slice().try_into().ok());
     Some(Link {
         index: number(4)?,
         name: String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned(),
         up: number(8)? & libc::IFF_UP != 0,
+        mac: mac.map(Mac),
     })
 }
 

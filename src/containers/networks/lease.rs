@@ -327,7 +327,7 @@ pub fn give_back(store: &Store, id: &str, only: Option<&str>) -> Result<()> {
                 &[("container", id.to_string())],
             );
             if network.leases.is_empty() && network.driver == "bridge" {
-                network::actions::remove_bridge(&network.device)?;
+                network::actions::remove_bridge(&network.device, &network.own_addresses())?;
             }
             Ok(())
         };

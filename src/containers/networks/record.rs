@@ -464,7 +464,7 @@ pub fn remove(store: &Store, target: &str) -> Result<Network> {
         lease.take_links_away()?;
     }
     if network.driver == "bridge" {
-        crate::network::actions::remove_bridge(&network.device)?;
+        crate::network::actions::remove_bridge(&network.device, &network.own_addresses())?;
     }
     let path = directory(store).join(format!("{}.json", network.id));
     match sys::fs::unlinkat(sys::fs::CWD, &path, 0) {

@@ -79,6 +79,7 @@ topics! {
         "cgroup-namespaces" ["cgroup-namespace", "cgroupns"],
         "time-namespaces" ["time-namespace", "time"];
     "Networks":
+        "bridges" ["bridge", "networks", "ports", "publish", "nftables", "nat", "masquerading"],
         "names" ["name", "dns", "resolv.conf", "hosts", "slirp4netns"];
     "Controllers":
         "memory" ["oom", "oom-killer", "memory.max"],
