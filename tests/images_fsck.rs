@@ -1,5 +1,7 @@
 //! `glassbox image fsck` on what digests do not tell: unpacked layers, the index, the layout.
 //!
+//! Any kernel: a store is ordinary files.
+//!
 //! What blobs are is in `images.rs`.
 
 mod common;
