@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 /// The machine of tests/vm is emulated: unpacking takes it a minute, python some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A state root with the image loaded. Tests that run at the same time share it; the last one
 /// removes it, and checks for leaks first.
