@@ -1,5 +1,7 @@
 //! Our registry as a pull-through cache: what is fetched, kept and asked again, and who it is.
 //!
+//! Any kernel: HTTP and ordinary files.
+//!
 //! What it does: the upstream is another registry of ours, or a server in the test that wants to know
 //! who asks.
 //!

@@ -1,6 +1,8 @@
 //! A pull-through cache whose upstream lies, breaks off, stalls or goes away: nothing false is given out
 //! as whole, everybody who waits hears of it, and the next who asks gets it.
 //!
+//! Any kernel: HTTP and ordinary files.
+//!
 //! Read next: `tests/common/cached.rs`, `tests/common/web.rs`.
 
 mod common;

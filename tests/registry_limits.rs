@@ -1,5 +1,7 @@
 //! What our registry puts up with: silent clients, slow ones, too many of them, large manifests.
 //!
+//! Any kernel: HTTP and ordinary files.
+//!
 //! What it does: a registry a test with small limits, asked by hand. Times are waited for, not
 //! measured.
 //!
