@@ -16,7 +16,7 @@ use super::scheduling::{self, RestoreAffinity, SetAffinity};
 use super::session::{Dumpable, NewSession, NotDumpable};
 use super::shared::{EnterRootOf, OpenRootOf};
 use super::store::state_of;
-use super::terminal::{Channel, OpenTerminal, ReceiveTerminal, Streams};
+use super::terminal::{self, OpenTerminal, ReceiveTerminal, Streams};
 use super::{Launched, Stdio, group_of, privileges, put_streams, run};
 use crate::cgroups::{
     self,
@@ -117,7 +117,7 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
             runtime,
             "terminal-channel",
             "A socket will carry the terminal out to us.",
-            Channel,
+            terminal::CHANNEL,
         ));
     }
     // Only a child is ever born into another pid namespace, so the parent joins it before the

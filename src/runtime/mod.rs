@@ -11,6 +11,7 @@
 //! [`store`], [`own_binary`]. Read next: `plan.rs`, the order of everything; then `operations.rs`.
 
 pub mod abroad;
+mod channel;
 mod check;
 mod copy_up;
 mod devices;

@@ -14,9 +14,10 @@
 //! enters the namespaces and does the same ([`reopen`]).
 //!
 //! What it implements: unix(7) (`SCM_RIGHTS`), network_namespaces(7), setns(2).
-//! Interface: the actions [`Channel`], [`OpenSockets`]; [`take`], [`reopen`].
+//! Interface: [`CHANNEL`]; the actions [`OpenSockets`]; [`take`], [`reopen`].
 //! Read next: [`crate::network::dns`].
 
+use super::channel::Channel;
 use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::network::dns::{self, Sockets};
@@ -26,21 +27,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 const OUTER: &str = "names-outer";
 const INNER: &str = "names-inner";
 
-/// Parent, before the split: the socket that will carry the server's sockets.
-#[derive(Debug)]
-pub struct Channel;
-
-impl Action for Channel {
-    fn calls(&self) -> Vec<Planned> {
-        Vec::new()
-    }
-    fn apply(&self, scene: &mut Scene) -> Result<()> {
-        let (outer, inner) = sys::socket::socketpair().context("cannot make a socket pair")?;
-        scene.put_fd(OUTER, outer);
-        scene.put_fd(INNER, inner);
-        Ok(())
-    }
-}
+/// What will carry the server's sockets.
+pub const CHANNEL: Channel = Channel {
+    outer: OUTER,
+    inner: INNER,
+};
 
 /// Init, when its loopback is up: opens the sockets and hands them out.
 #[derive(Debug)]

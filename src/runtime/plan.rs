@@ -36,9 +36,9 @@ use super::pause::{AwaitStart, Listen};
 use super::program::{ChangeDirectory, LookUp, execute};
 use super::reaper::{ExitFile, Reaper};
 use super::session::Sysctl;
-use super::terminal::Channel;
 use super::{
     INIT_ANNOTATION, Request, Stdio, identity, name_server, privileges, resources, scheduling,
+    terminal,
 };
 use crate::cgroups::{self, SetUp, actions::Existing};
 use crate::error::{Error, Kind, Result};
@@ -255,7 +255,7 @@ impl<'a> Builder<'a> {
                 Stage::Runtime,
                 "terminal-channel",
                 "A socket will carry the container's terminal out to us.",
-                Channel,
+                terminal::CHANNEL,
             );
         } else if let Stdio::Fifos { dir, stdin } = &self.request.stdio {
             let (dir, stdin) = (dir.clone(), *stdin);
@@ -281,7 +281,7 @@ impl<'a> Builder<'a> {
                 Stage::Runtime,
                 "names-channel",
                 "A socket will carry the sockets of the container's name server out to us.",
-                name_server::Channel,
+                name_server::CHANNEL,
             );
         }
         let agent = privileges::agent(self.linux)?;

@@ -12,9 +12,10 @@
 //! ```
 //!
 //! What it implements: runtime-spec `process.terminal`, `consoleSize`, "/dev/console"; pty(7).
-//! Interface: the actions [`Channel`], [`OpenTerminal`], [`ReceiveTerminal`], [`Streams`].
+//! Interface: [`CHANNEL`]; the actions [`OpenTerminal`], [`ReceiveTerminal`], [`Streams`].
 //! Read next: `process.rs`.
 
+use super::channel::Channel;
 use super::mount::{ROOT, plain_target};
 use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
@@ -27,21 +28,11 @@ const INNER: &str = "terminal-inner";
 /// The scene's name for the master, in the parent, after [`ReceiveTerminal`].
 pub const MASTER: &str = "terminal";
 
-/// Parent, before the split: the socket that will carry the master.
-#[derive(Debug)]
-pub struct Channel;
-
-impl Action for Channel {
-    fn calls(&self) -> Vec<Planned> {
-        Vec::new()
-    }
-    fn apply(&self, scene: &mut Scene) -> Result<()> {
-        let (outer, inner) = sys::socket::socketpair().context("cannot make a socket pair")?;
-        scene.put_fd(OUTER, outer);
-        scene.put_fd(INNER, inner);
-        Ok(())
-    }
-}
+/// What will carry the master.
+pub const CHANNEL: Channel = Channel {
+    outer: OUTER,
+    inner: INNER,
+};
 
 /// Init: opens the terminal, sends the master out, and takes the other end as its own.
 #[derive(Debug)]
