@@ -174,13 +174,17 @@ proptest! {
         build(&from, &made);
         let mut bytes = Vec::new();
         create::create(&from, Target::Plain, &mut bytes).unwrap();
-        // The oracle reads the same names from the archive.
-        let mut archive = tar::Archive::new(&bytes[..]);
-        let names: Vec<PathBuf> = archive.entries().unwrap()
-            .map(|e| e.unwrap().path().unwrap().components().collect()).collect();
-        let expected: Vec<PathBuf> = picture(&from).into_keys()
-            .map(|p| if p.as_os_str().is_empty() { ".".into() } else { p }).collect();
-        prop_assert_eq!(names, expected);
+        // The oracle reads the same names from the archive. For it a record ends at the first
+        // newline, even inside of an attribute's value, so it is not asked about such.
+        let newline = |m: &Made| m.xattr.as_ref().is_some_and(|value| value.contains(&b'\n'));
+        if !made.iter().any(newline) {
+            let mut archive = tar::Archive::new(&bytes[..]);
+            let names: Vec<PathBuf> = archive.entries().unwrap()
+                .map(|e| e.unwrap().path().unwrap().components().collect()).collect();
+            let expected: Vec<PathBuf> = picture(&from).into_keys()
+                .map(|p| if p.as_os_str().is_empty() { ".".into() } else { p }).collect();
+            prop_assert_eq!(names, expected);
+        }
         std::fs::create_dir(&to).unwrap();
         apply::apply(&bytes[..], &to, Target::Plain).unwrap();
         prop_assert_eq!(picture(&from), picture(&to));

@@ -26,6 +26,14 @@ fn kept_by(namespace: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// One test at a time: a survey opens every namespace that it finds, and for that moment keeps it.
+/// Another test's would be seen, and would be in the way of an unmount.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ONE.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 fn id_of(link: &str) -> u64 {
     let digits: String = link.chars().filter(char::is_ascii_digit).collect();
     digits.parse().expect("a number")
@@ -33,6 +41,7 @@ fn id_of(link: &str) -> u64 {
 
 #[test]
 fn a_process_is_found_in_all_of_its_namespaces() {
+    let _alone = alone();
     needs!("root");
     let held = Held::new(&["--all"]);
     let pid = held.pid.to_string();
@@ -101,6 +110,7 @@ fn lsns() -> Value {
 
 #[test]
 fn lsns_sees_the_same_and_not_more() {
+    let _alone = alone();
     needs!("root", "lsns");
     let held = Held::new(&["--all"]);
     let lsns = lsns();
@@ -138,6 +148,7 @@ fn lsns_sees_the_same_and_not_more() {
 
 #[test]
 fn what_no_process_is_in_is_found_with_its_keeper() {
+    let _alone = alone();
     needs!("root");
     // A descriptor: the file is opened here, in the test, and the processes end.
     let held = Held::new(&["--net", "--uts"]);
@@ -157,6 +168,7 @@ fn what_no_process_is_in_is_found_with_its_keeper() {
 
 #[test]
 fn threads_and_sockets_keep_namespaces() {
+    let _alone = alone();
     needs!("root");
     let (to_test, from_thread) = std::sync::mpsc::channel();
     let (finish, told) = std::sync::mpsc::channel::<()>();
@@ -187,6 +199,7 @@ fn threads_and_sockets_keep_namespaces() {
 
 #[test]
 fn a_thread_chooses_for_its_children_alone() {
+    let _alone = alone();
     needs!("root");
     let (to_test, from_thread) = std::sync::mpsc::channel();
     let (finish, told) = std::sync::mpsc::channel::<()>();
@@ -209,6 +222,7 @@ fn a_thread_chooses_for_its_children_alone() {
 
 #[test]
 fn a_template_draws_the_lines() {
+    let _alone = alone();
     let own = id_of(&host("uts"));
     let template = "{{.type}} {{.id}} {{.ours}}";
     let lines = run(["ns", "ls", "--type", "uts", "--format", template]).success();
@@ -218,6 +232,7 @@ fn a_template_draws_the_lines() {
 
 #[test]
 fn the_place_for_children_and_namespaces_below_keep() {
+    let _alone = alone();
     needs!("root", "unshare");
     // The shell stays where it was: only its children would be in the new namespaces.
     let script = "echo here; read x";
@@ -275,6 +290,7 @@ fn the_place_for_children_and_namespaces_below_keep() {
 
 #[test]
 fn a_pinned_namespace_lives_without_a_process() {
+    let _alone = alone();
     needs!("root");
     let root = TempRoot::new("pin");
     let _leaks = LeakCheck::new(&root);
@@ -343,6 +359,7 @@ fn a_pinned_namespace_lives_without_a_process() {
 
 #[test]
 fn a_bind_mount_in_another_mount_namespace_is_found() {
+    let _alone = alone();
     needs!("root", "mount");
     let root = TempRoot::new("elsewhere");
     let _leaks = LeakCheck::new(&root);
@@ -373,6 +390,7 @@ fn a_bind_mount_in_another_mount_namespace_is_found() {
 
 #[test]
 fn a_bind_mount_where_no_process_is_at_all_is_found() {
+    let _alone = alone();
     needs!("root", "mount");
     let root = TempRoot::new("nobody");
     let _leaks = LeakCheck::new(&root);
@@ -408,6 +426,7 @@ fn a_bind_mount_where_no_process_is_at_all_is_found() {
 
 #[test]
 fn the_trees_show_owners_and_nesting() {
+    let _alone = alone();
     needs!("root");
     let binary = common::binary();
     let binary = binary.to_str().expect("utf-8");
@@ -467,6 +486,7 @@ fn the_trees_show_owners_and_nesting() {
 
 #[test]
 fn an_ordinary_user_sees_its_own_and_is_told_what_is_missing() {
+    let _alone = alone();
     let held = Held::user(&["--all"]);
     let output = Run::new(["ns", "ls"]).as_user().go().success();
     for (kind, _) in KINDS {
