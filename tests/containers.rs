@@ -554,13 +554,13 @@ fn exec_makes_no_working_directory() {
     let host = Host::new("exec-cwd");
     host.ok(&["run", "-d", "--name", "box", "lab", "sleep", "1000"]);
     let out = host.go(&["exec", "-w", "/none/there", "box", "true"]);
+    let what = "cannot change to the working directory /none/there";
     assert!(
-        out.code() != 0
-            && out
-                .stderr
-                .contains("cannot change to the working directory /none/there"),
-        "{out}"
+        out.code() == 126 && out.stderr.contains(what),
+        "docker's status for what could not be executed: {out}"
     );
+    let out = host.go(&["exec", "-u", "nobody-at-all", "box", "true"]);
+    assert_eq!(out.code(), 126, "{out}");
     assert_ne!(host.go(&["exec", "box", "ls", "/none"]).code(), 0);
     assert_eq!(host.ok(&["exec", "-w", "/etc", "box", "pwd"]), "/etc");
     host.ok(&["rm", "-f", "box"]);

@@ -109,6 +109,12 @@ fn exec_with_a_terminal() {
     s.signals('C');
     s.types("exit 9\n");
     assert_eq!(s.ends(), 9);
+    // The detach keys leave the program to itself; docker's word and status for it.
+    let mut s = Screen::open(&root, &["exec", "-it", "-e", "PS1=> ", "box", "sh"]);
+    s.wait_for("> ");
+    s.types("\x10\x11");
+    s.wait_for("read escape sequence");
+    assert_eq!(s.ends(), 1);
     assert_eq!(run_in(&root, ["rm", "-f", "box"]).code(), 0);
 }
 

@@ -80,5 +80,10 @@ pub fn run(args: Args) -> Result<u8> {
     Ok(match exec::exec(&store, &container, &wish, &super::run::options(false))? {
         Finished::Ended(code) => code as u8,
         Finished::Detached => 0,
+        // Docker's word and status: its caller never learns what became of the program.
+        Finished::Escaped => {
+            crate::ui::note("read escape sequence");
+            1
+        }
     })
 }

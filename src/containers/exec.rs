@@ -51,10 +51,13 @@ pub enum Finished {
     Ended(i32),
     /// It goes on without us.
     Detached,
+    /// The user pressed the detach keys; the program goes on.
+    Escaped,
 }
 
 /// Runs it and passes the streams on until it ends. Errors: the container does not run; the
-/// program cannot be found or executed.
+/// program cannot be found or executed. As for docker, no user of that name and no such working
+/// directory are reasons why it cannot be executed.
 pub fn exec(
     store: &Store,
     container: &Container,
@@ -66,7 +69,7 @@ pub fn exec(
     drop(lifecycle::init(container, &status)?);
     let host = Host::detect()?;
     let spec = lifecycle::spec(container)?;
-    let process = process(store, container, &spec, wish)?;
+    let process = process(store, container, &spec, wish).map_err(not_executed)?;
     let (stdio, ours) = streams(wish)?;
     let request = ExecRequest {
         id: container.id(),
@@ -87,7 +90,7 @@ pub fn exec(
         events::of(container, action, &attributes);
     };
     with_id(&format!("exec_create: {command}"), &[]);
-    let launched = runtime::exec(request, &mut (), options)?;
+    let launched = runtime::exec(request, &mut (), options).map_err(not_executed)?;
     with_id(&format!("exec_start: {command}"), &[]);
     if wish.detach {
         return Ok(Finished::Detached);
@@ -97,6 +100,14 @@ pub fn exec(
         with_id("exec_die", &[("exitCode", code.to_string())]);
     }
     Ok(finished)
+}
+
+/// What kept the program from its start is told by the status, unless that says more already.
+fn not_executed(error: Error) -> Error {
+    match error.get_kind() {
+        Kind::CommandNotFound | Kind::BadFlag => error,
+        _ => error.with_kind(Kind::CannotExecute),
+    }
 }
 
 /// The process of the exec: the container's, changed by the wish.
@@ -234,7 +245,7 @@ pub fn foreground(launched: Launched, tty: bool) -> Result<i32> {
     };
     match relay(launched, ours, &wish)? {
         Finished::Ended(status) => Ok(status),
-        Finished::Detached => Ok(0),
+        Finished::Detached | Finished::Escaped => Ok(0),
     }
 }
 
@@ -329,7 +340,7 @@ fn relay(mut launched: Launched, mut ours: Ours, wish: &Wish) -> Result<Finished
                     let (pass, detach) = keys.filter(&wish.keys, &buffer[..n]);
                     typed = pass;
                     if detach {
-                        return Ok(Finished::Detached);
+                        return Ok(Finished::Escaped);
                     }
                 }
                 Ok(n @ 1..) => typed = buffer[..n].to_vec(),
