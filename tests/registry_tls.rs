@@ -32,7 +32,7 @@ fn an_authority_is_trusted_when_its_certificate_was_put_down() {
     });
     let name = server.name("x");
     // Loopback is plain as long as nothing says otherwise.
-    pull(&root, &[&name]).fails(125, &["no answer to GET http://"]);
+    pull(&root, &[&name]).fails(125, &["no answer to GET http://", "does it speak TLS?"]);
     // A directory without the certificate: TLS, and nobody to trust.
     let empty = root.join("empty");
     std::fs::create_dir(&empty).unwrap();
@@ -77,7 +77,48 @@ fn a_certificate_must_be_for_the_name_that_was_asked() {
     let server = Server::secure(tls, move |r| honest(&image, r));
     let ca = root.write("certs/ca.crt", authority.pem());
     let certs = ca.parent().unwrap().display().to_string();
-    pull(&root, &["--cert-dir", &certs, &server.name("x")]).fails(125, &["certificate"]);
+    let refused = pull(&root, &["--cert-dir", &certs, &server.name("x")]);
+    refused.fails(125, &["certificate", "is for other names"]);
+}
+
+/// docker, podman, skopeo and curl take what `openssl req -x509` makes, where it was put down.
+#[test]
+fn a_certificate_that_signs_itself_is_taken_when_it_was_put_down_itself() {
+    let root = TempRoot::new("tls-itself");
+    let _leaks = LeakCheck::new(&root);
+    let serve = |authority: &Authority| {
+        let image = plain();
+        Server::secure(authority.itself(), move |r| honest(&image, r))
+    };
+    let trusting = |pem: &str| {
+        let ca = root.write("certs/ca.crt", pem);
+        ca.parent().unwrap().display().to_string()
+    };
+    let names = &["127.0.0.1", "localhost"];
+    let own = Authority::with_names(names);
+    let server = serve(&own);
+    let certs = trusting(&own.pem());
+    pull(&root, &["--cert-dir", &certs, &server.name("x")]).success();
+    // Another one with the same names is not that one, and an authority's own is not it either.
+    for other in [Authority::with_names(names), Authority::new()] {
+        let certs = trusting(&other.pem());
+        pull(&root, &["--cert-dir", &certs, &server.name("x")]).fails(
+            125,
+            &["CaUsedAsEndEntity", "itself what lies in", "--cert-dir"],
+        );
+    }
+    // For another name.
+    let other = Authority::with_names(&["registry.example"]);
+    let server = serve(&other);
+    let certs = trusting(&other.pem());
+    pull(&root, &["--cert-dir", &certs, &server.name("x")])
+        .fails(125, &["not valid for name", "is for other names"]);
+    // Its time is over.
+    let old = Authority::expired(names);
+    let server = serve(&old);
+    let certs = trusting(&old.pem());
+    pull(&root, &["--cert-dir", &certs, &server.name("x")])
+        .fails(125, &["certificate expired", "needs a new certificate"]);
 }
 
 #[test]

@@ -21,10 +21,7 @@ pub struct Pair {
 impl Authority {
     /// A new one.
     pub fn new() -> Authority {
-        let mut params = CertificateParams::new(vec![]).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        Authority(CertifiedIssuer::self_signed(params, key).expect("an authority"))
+        Authority::named(&[], |_| {})
     }
     /// Its certificate in PEM.
     pub fn pem(&self) -> String {
@@ -43,6 +40,40 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(names).expect("names");
         (params.signed_by(&key, &self.0).expect("signed"), key)
+    }
+
+    /// What `openssl req -x509` makes: an authority whose certificate has a server's names.
+    pub fn with_names(names: &[&str]) -> Authority {
+        Authority::named(names, |_| {})
+    }
+
+    /// The same, and its time is over.
+    pub fn expired(names: &[&str]) -> Authority {
+        Authority::named(names, |params| {
+            params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        })
+    }
+
+    fn named(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Authority {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_string()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        Authority(CertifiedIssuer::self_signed(params, key).expect("an authority"))
+    }
+
+    /// A server's side of TLS that shows the authority's certificate itself.
+    pub fn itself(&self) -> Arc<rustls::ServerConfig> {
+        let chain = vec![CertificateDer::from(self.0.der().to_vec())];
+        let key = PrivateKeyDer::try_from(self.0.key().serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth();
+        Arc::new(config.with_single_cert(chain, key).expect("a certificate"))
     }
 
     /// A server's side of TLS, for these names. `clients`: only who has a certificate of this

@@ -9,7 +9,7 @@
 //!       │
 //!   transport.rs                     retries, redirects, exchange.rs notes each
 //!       │
-//!   endpoint.rs  tls.rs  resolve.rs  where it is, whom to trust
+//!   endpoint.rs  tls.rs  secure.rs  resolve.rs  where it is, whom to trust
 //! ```
 //!
 //! What it does: knows the URLs of one registry, asks for tokens when they are wanted, and turns
@@ -28,6 +28,7 @@ mod parallel;
 mod pull;
 mod push;
 mod resolve;
+mod secure;
 mod tls;
 mod transfer;
 pub mod transport;
@@ -173,6 +174,10 @@ impl Client {
             404 => {
                 return Err(Error::new(format!("{} is no registry", self.registry()))
                     .caused_by(response.refusal()));
+            }
+            401 => {
+                let refused = response.refusal();
+                return Err(refused.hint("the user or the password is wrong"));
             }
             _ => return Err(response.refusal()),
         }

@@ -11,11 +11,15 @@
 //! ```
 //!
 //! What it implements: docker's "certs.d", containers-certs.d(5). Interface: [`config`].
-//! Read next: `auth/mod.rs`.
+//! Read next: `secure.rs`.
 
+use super::secure::{self, Own};
 use crate::error::{Context, Error, Result};
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
 /// Bundles of the usual distributions; the first that is there counts.
 const HOSTS_ROOTS: &[&str] = &[
@@ -39,20 +43,17 @@ pub fn usual_directories(host: &str) -> Vec<PathBuf> {
     directories
 }
 
-/// The roots and our own certificate. Errors: a file that cannot be read or holds no certificate;
-/// a certificate without its key.
-pub fn config(directories: &[PathBuf]) -> Result<TlsConfig> {
-    let mut roots: Vec<Certificate<'static>> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-        .iter()
-        .map(|der| Certificate::from_der(der.as_ref()))
-        .collect();
+/// How to speak TLS to this registry: the roots, and our own certificate. Errors: a file that cannot
+/// be read or holds no certificate; a certificate without its key.
+pub fn config(directories: &[PathBuf]) -> Result<ClientConfig> {
+    let mut put_down = Vec::new();
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let bundle = named
         .into_iter()
         .chain(HOSTS_ROOTS.iter().map(PathBuf::from))
         .find(|p| p.is_file());
     if let Some(bundle) = bundle {
-        roots.extend(certificates(&bundle)?);
+        put_down.extend(certificates(&bundle)?);
     }
     let mut client = None;
     for directory in directories {
@@ -65,16 +66,13 @@ pub fn config(directories: &[PathBuf]) -> Result<TlsConfig> {
         files.sort();
         for file in files {
             match file.extension().and_then(|e| e.to_str()) {
-                Some("crt") => roots.extend(needed(&file)?),
+                Some("crt") => put_down.extend(needed(&file)?),
                 Some("cert") => client = Some(own(&file)?),
                 _ => {}
             }
         }
     }
-    Ok(TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .client_cert(client)
-        .build())
+    secure::client(TLS_SERVER_ROOT_CERTS, put_down, client)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
@@ -82,17 +80,12 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 }
 
 /// The certificates of a file; others' broken ones are passed over.
-fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>> {
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let text = read(file)?;
-    Ok(parse_pem(&text)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect())
+    Ok(CertificateDer::pem_slice_iter(&text).flatten().collect())
 }
 
-fn needed(file: &Path) -> Result<Vec<Certificate<'static>>> {
+fn needed(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let found = certificates(file)?;
     match found.is_empty() {
         true => Err(
@@ -104,7 +97,7 @@ fn needed(file: &Path) -> Result<Vec<Certificate<'static>>> {
 }
 
 /// `client.cert` with `client.key` beside it.
-fn own(file: &Path) -> Result<ClientCert> {
+fn own(file: &Path) -> Result<Own> {
     let key = file.with_extension("key");
     let text = read(&key).map_err(|e| {
         e.hint(format!(
@@ -112,7 +105,7 @@ fn own(file: &Path) -> Result<ClientCert> {
             file.display()
         ))
     })?;
-    let key = PrivateKey::from_pem(&text)
+    let key = PrivateKeyDer::from_pem_slice(&text)
         .map_err(|e| Error::new(format!("{} holds no key", key.display())).caused_by(e))?;
-    Ok(ClientCert::new_with_certs(&needed(file)?, key))
+    Ok((needed(file)?, key))
 }

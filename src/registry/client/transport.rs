@@ -11,6 +11,7 @@
 
 use super::endpoint::Endpoint;
 use super::exchange::{self, Entry, Exchange, Trace};
+use super::secure::Secure;
 use super::{resolve, tls};
 use crate::error::{Context, Error, Kind, Result};
 use crate::registry::protocol::{ErrorBody, ErrorCode};
@@ -19,6 +20,9 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq::http::{self, Uri};
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, Connector, DefaultConnector, TcpConnector,
+};
 
 /// More redirects than this are a loop.
 const REDIRECTS: usize = 10;
@@ -240,11 +244,18 @@ impl Transport {
         if super::endpoint::is_loopback(&endpoint.host) {
             config = config.proxy(None);
         }
-        if !endpoint.plain {
-            config = config.tls_config(tls::config(&endpoint.cert_dirs)?);
-        }
-        let connector = ureq::unversioned::transport::DefaultConnector::default();
-        let agent = ureq::Agent::with_parts(config.build(), connector, resolve::Names);
+        let config = config.build();
+        let agent = match endpoint.plain {
+            true => ureq::Agent::with_parts(config, DefaultConnector::default(), resolve::Names),
+            false => {
+                let secure = Secure(Arc::new(tls::config(&endpoint.cert_dirs)?));
+                let connector =
+                    ().chain(ConnectProxyConnector::default())
+                        .chain(TcpConnector::default())
+                        .chain(secure);
+                ureq::Agent::with_parts(config, connector, resolve::Names)
+            }
+        };
         Ok(Transport {
             agent,
             plain: endpoint.plain,
@@ -417,6 +428,18 @@ impl Transport {
             e => error.caused_by(e),
         };
         let error = match () {
+            () if text.contains("CaUsedAsEndEntity") => error
+                .hint("the server shows a certificate that may sign others (CA:TRUE) as its own, which is taken if it is itself what lies in /etc/docker/certs.d/HOST:PORT/ca.crt, or a directory for --cert-dir")
+                .topic("registries"),
+            () if text.contains("not valid for name") => error
+                .hint("the server's certificate is for other names; ask it by one of those")
+                .topic("registries"),
+            () if text.contains("certificate expired") => error
+                .hint("the server needs a new certificate, or this host's clock is wrong")
+                .topic("registries"),
+            () if self.plain && text.contains("http parse fail") => error
+                .hint("does it speak TLS? This machine's registries are asked without, unless certificates were put down for them: --cert-dir")
+                .topic("registries"),
             () if text.contains("UnknownIssuer") || text.contains("certificate") => error
                 .hint("its authority's certificate belongs into /etc/docker/certs.d/HOST:PORT/ca.crt, or a directory for --cert-dir")
                 .topic("registries"),
