@@ -84,7 +84,7 @@ fn networks_are_made_listed_and_removed() {
         (&["--driver", "nope", "xx"], "plugin not found"),
         (&["--driver", "macvlan", "xx"], "needs a parent device"),
     ] {
-        let out = host.fails(125, &[&["network", "create"], command].concat());
+        let out = host.fails(1, &[&["network", "create"], command].concat());
         assert!(out.contains(words), "{command:?}: {out}");
     }
     let out = host.fails(1, &["network", "rm", "bridge", "back"]);
@@ -313,7 +313,7 @@ fn a_running_container_is_connected_and_disconnected() {
         "{}",
         route()
     );
-    let out = host.fails(125, &["network", "connect", "back", "web1"]);
+    let out = host.fails(1, &["network", "connect", "back", "web1"]);
     assert!(
         out.contains("endpoint with name web1 already exists in network back"),
         "{out}"
@@ -324,7 +324,7 @@ fn a_running_container_is_connected_and_disconnected() {
         "{}",
         route()
     );
-    let out = host.fails(125, &["network", "disconnect", "web", "web1"]);
+    let out = host.fails(1, &["network", "disconnect", "web", "web1"]);
     assert!(
         out.contains("container web1 is not connected to network web"),
         "{out}"
@@ -403,7 +403,7 @@ fn macvlan_puts_containers_on_the_wire_of_a_device() {
     // Gone, it is missed by its name.
     let args = ["network", "create", "-d", "macvlan", "-o", "parent=wire0"];
     let out = host.fails(
-        125,
+        1,
         &[&args[..], &["--subnet", "10.93.0.0/24", "gone"]].concat(),
     );
     assert!(out.contains("there is no device wire0"), "{out}");

@@ -95,7 +95,7 @@ fn refused(
 ) {
     let fence = Fence::new(name);
     let server = Server::new(answer);
-    fence.pull(&server, more).fails(125, words);
+    fence.pull(&server, more).fails(1, words);
     fence.nothing_left();
 }
 
@@ -208,7 +208,7 @@ cases! {
     a_page_of_tags_that_is_too_long => {
         let fence = Fence::new("big-page");
         let server = Server::new(|_| unbounded(vec![b' '; (16 << 20) + 1]));
-        run_in(fence.store(), ["registry", "tags", &server.name("x")]).fails(125, &["is longer than"]);
+        run_in(fence.store(), ["registry", "tags", &server.name("x")]).fails(1, &["is longer than"]);
     };
 }
 
@@ -236,7 +236,7 @@ cases! {
         let server = Server::new(move |r| honest(&image, r));
         let other = Digest::sha256(b"another");
         let name = format!("{}@{other}", server.name("x"));
-        run_in(fence.store(), ["pull", &name]).fails(125, &["the manifest has the digest", &other.to_string()]);
+        run_in(fence.store(), ["pull", &name]).fails(1, &["the manifest has the digest", &other.to_string()]);
         fence.nothing_left();
     };
     wrong_digest_in_the_header => refused("lie-header", &["the manifest has the digest"], &[],
@@ -463,7 +463,7 @@ cases! {
         });
         let image = image(layer, "");
         let server = Server::new(move |r| honest(&image, r));
-        fence.pull(&server, &[]).fails(125, &["cannot apply way/escaped", "ENOENT"]);
+        fence.pull(&server, &[]).fails(1, &["cannot apply way/escaped", "ENOENT"]);
         fence.nothing_left();
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
     };

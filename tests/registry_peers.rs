@@ -138,7 +138,7 @@ fn a_manifest_list_keeps_its_digest_and_gives_one_platform() {
         .out_has(&format!("Digest: {digest}"));
     assert_eq!(inspect(&root, &name)["Architecture"], "riscv64");
     run_in(&root, ["pull", "--platform", "linux/s390x", &name]).fails(
-        125,
+        1,
         &["not there for linux/s390x", "linux/amd64, linux/riscv64"],
     );
 
@@ -207,12 +207,12 @@ fn blobs_are_mounted_and_tags_listed_and_removed() {
         .out_is("a\nb/c");
     // docker-registry removes manifests only, and all of these are one.
     let one = registry.name("b/c:3");
-    run_in(&root, ["registry", "rm", &one]).fails(125, &["has other tags: 10, 2", "--force"]);
+    run_in(&root, ["registry", "rm", &one]).fails(1, &["has other tags: 10, 2", "--force"]);
     run_in(&root, ["registry", "rm", "--force", &one])
         .success()
         .out_has(&format!("Untagged: {one}"));
-    run_in(&root, ["registry", "rm", &one]).fails(125, &["there is no"]);
-    run_in(&root, ["registry", "tags", &registry.name("nothing")]).fails(125, &["NAME_UNKNOWN"]);
+    run_in(&root, ["registry", "rm", &one]).fails(1, &["there is no"]);
+    run_in(&root, ["registry", "tags", &registry.name("nothing")]).fails(1, &["NAME_UNKNOWN"]);
 }
 
 #[test]

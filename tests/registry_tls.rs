@@ -32,13 +32,13 @@ fn an_authority_is_trusted_when_its_certificate_was_put_down() {
     });
     let name = server.name("x");
     // Loopback is plain as long as nothing says otherwise.
-    pull(&root, &[&name]).fails(125, &["no answer to GET http://", "does it speak TLS?"]);
+    pull(&root, &[&name]).fails(1, &["no answer to GET http://", "does it speak TLS?"]);
     // A directory without the certificate: TLS, and nobody to trust.
     let empty = root.join("empty");
     std::fs::create_dir(&empty).unwrap();
     let empty = empty.display().to_string();
     pull(&root, &["--cert-dir", &empty, &name]).fails(
-        125,
+        1,
         &[
             "UnknownIssuer",
             "ca.crt",
@@ -58,11 +58,11 @@ fn an_authority_is_trusted_when_its_certificate_was_put_down() {
     }
     // A certificate of another authority, and a file that is none.
     root.write("certs/ca.crt", Authority::new().pem());
-    pull(&root, &["--cert-dir", &certs, &name]).fails(125, &["certificate"]);
+    pull(&root, &["--cert-dir", &certs, &name]).fails(1, &["certificate"]);
     root.write("certs/ca.crt", "nonsense");
-    pull(&root, &["--cert-dir", &certs, &name]).fails(125, &["holds no certificate", "PEM"]);
+    pull(&root, &["--cert-dir", &certs, &name]).fails(1, &["holds no certificate", "PEM"]);
     pull(&root, &["--cert-dir", "/nonexistent", &name]).fails(
-        125,
+        1,
         &["cannot read the certificates in /nonexistent", "ENOENT"],
     );
 }
@@ -78,7 +78,7 @@ fn a_certificate_must_be_for_the_name_that_was_asked() {
     let ca = root.write("certs/ca.crt", authority.pem());
     let certs = ca.parent().unwrap().display().to_string();
     let refused = pull(&root, &["--cert-dir", &certs, &server.name("x")]);
-    refused.fails(125, &["certificate", "is for other names"]);
+    refused.fails(1, &["certificate", "is for other names"]);
 }
 
 /// docker, podman, skopeo and curl take what `openssl req -x509` makes, where it was put down.
@@ -103,7 +103,7 @@ fn a_certificate_that_signs_itself_is_taken_when_it_was_put_down_itself() {
     for other in [Authority::with_names(names), Authority::new()] {
         let certs = trusting(&other.pem());
         pull(&root, &["--cert-dir", &certs, &server.name("x")]).fails(
-            125,
+            1,
             &["CaUsedAsEndEntity", "itself what lies in", "--cert-dir"],
         );
     }
@@ -112,13 +112,13 @@ fn a_certificate_that_signs_itself_is_taken_when_it_was_put_down_itself() {
     let server = serve(&other);
     let certs = trusting(&other.pem());
     pull(&root, &["--cert-dir", &certs, &server.name("x")])
-        .fails(125, &["not valid for name", "is for other names"]);
+        .fails(1, &["not valid for name", "is for other names"]);
     // Its time is over.
     let old = Authority::expired(names);
     let server = serve(&old);
     let certs = trusting(&old.pem());
     pull(&root, &["--cert-dir", &certs, &server.name("x")])
-        .fails(125, &["certificate expired", "needs a new certificate"]);
+        .fails(1, &["certificate expired", "needs a new certificate"]);
 }
 
 #[test]
@@ -133,12 +133,12 @@ fn a_registry_may_want_our_certificate() {
     let ca = root.write("certs/ca.crt", authority.pem());
     let certs = ca.parent().unwrap().display().to_string();
     let with = ["--cert-dir", certs.as_str(), name.as_str()];
-    pull(&root, &with).fails(125, &["no answer"]);
+    pull(&root, &with).fails(1, &["no answer"]);
     let pair = ours.issue(&["me"]);
     root.write("certs/me.cert", &pair.cert);
-    pull(&root, &with).fails(125, &["me.key", "needs its key beside it"]);
+    pull(&root, &with).fails(1, &["me.key", "needs its key beside it"]);
     root.write("certs/me.key", "nonsense");
-    pull(&root, &with).fails(125, &["holds no key"]);
+    pull(&root, &with).fails(1, &["holds no key"]);
     root.write("certs/me.key", &pair.key);
     pull(&root, &with).success();
 }
@@ -154,7 +154,7 @@ fn insecure_is_plain_and_plain_is_told_from_tls() {
     let certs = certs.display().to_string();
     let name = server.name("x");
     pull(&root, &["--cert-dir", &certs, &name])
-        .fails(125, &["no answer to GET https://", "--insecure"]);
+        .fails(1, &["no answer to GET https://", "--insecure"]);
     pull(&root, &["--cert-dir", &certs, "--insecure", &name]).success();
 }
 
@@ -176,7 +176,7 @@ fn nothing_leads_from_tls_to_a_plain_server() {
     let ca = root.write("certs/ca.crt", authority.pem());
     let certs = ca.parent().unwrap().display().to_string();
     pull(&root, &["--cert-dir", &certs, &server.name("x")])
-        .fails(125, &["from TLS to a plain server"]);
+        .fails(1, &["from TLS to a plain server"]);
     assert!(other.seen().is_empty());
     // Nor does a password go to a plain token server.
     let there = other.address.clone();
@@ -196,6 +196,6 @@ fn nothing_leads_from_tls_to_a_plain_server() {
     .stdin("secret")
     .env("DOCKER_CONFIG", root.join("docker"))
     .go()
-    .fails(125, &["the password sent in clear", "nothing was sent"]);
+    .fails(1, &["the password sent in clear", "nothing was sent"]);
     assert!(other.seen().is_empty());
 }

@@ -21,10 +21,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 const RUNS_PROGRAMS: &[&str] = &["run"];
 
 /// The stages alone, which stand between an engine and a program, or next to one.
-const STAGES: &[&str] = &[
-    "ns", "cgroup", "layer", "runtime", "registry", "pull", "push", "login", "logout", "network",
-    "lab", "explain",
-];
+const STAGES: &[&str] = &["ns", "cgroup", "layer", "runtime", "lab", "explain"];
 
 /// The status of a command that failed.
 pub fn of(command: &str, error: &Error) -> u8 {
@@ -99,6 +96,19 @@ mod tests {
             (of_parse("runtime", &unknown), of_parse("image", &unknown)),
             (3, 1)
         );
+    }
+
+    #[test]
+    fn docker_s_own_words_end_as_docker_s() {
+        let failed = || Error::kind(Kind::NotFound, "no such repository");
+        for word in [
+            "pull", "push", "login", "logout", "network", "volume", "registry",
+        ] {
+            assert_eq!(of(word, &failed()), 1, "{word}");
+        }
+        for word in ["run", "ns", "cgroup", "layer"] {
+            assert_eq!(of(word, &failed()), 125, "{word}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Interface: [`ServeArgs`], [`serve`], [`GcArgs`], [`gc()`]. Read next:
 //! [`crate::registry::server`].
 
+use crate::cli::status::of_flags;
 use crate::error::{Error, Kind, Result};
 use crate::registry::server::gc::{Options, collect};
 use crate::cgroups::limits::{Limit, parse_size};
@@ -115,7 +116,7 @@ pub fn serve(a: ServeArgs) -> Result<u8> {
         limits: Limits {
             connections: a.max_connections as usize,
             idle: duration(&a.idle_timeout)?.max(Duration::from_secs(1)),
-            manifest: match parse_size(&a.max_manifest)? {
+            manifest: match of_flags(parse_size(&a.max_manifest))? {
                 Limit::Value(bytes) => bytes,
                 // It is held in memory.
                 Limit::Max => 1 << 30,
@@ -129,7 +130,7 @@ pub fn serve(a: ServeArgs) -> Result<u8> {
 fn duration(text: &str) -> Result<Duration> {
     let wrong = || {
         let what = format!("{text:?} is no length of time");
-        Error::kind(Kind::Usage, what).hint("write it as 90s, 15m or 24h")
+        Error::kind(Kind::BadFlag, what).hint("write it as 90s, 15m or 24h")
     };
     time::parse_duration(text).map(Duration::from_nanos).ok_or_else(wrong)
 }
