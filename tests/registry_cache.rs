@@ -14,6 +14,9 @@ use common::our_registry::OurRegistry;
 use common::web::{Answer, MANIFEST, Server, image, tar};
 use common::{LeakCheck, TempRoot, run, run_in};
 use glassbox::spec::digest::Digest;
+use serde_json::json;
+use std::fs::{File, FileTimes};
+use std::time::{Duration, SystemTime};
 
 #[test]
 fn what_was_fetched_once_is_given_out_again() {
@@ -68,7 +71,7 @@ fn what_was_fetched_once_is_given_out_again() {
     let data = cache.data.display().to_string();
     run(["registry", "gc", "--data", &data, "--grace", "0s"])
         .success()
-        .out_has("removed 0 manifests, 0 blobs");
+        .out_has("removed 0 tags, 0 manifests, 0 blobs");
     wait_for("its index", || {
         let index = std::fs::read_to_string(cache.data.join("repositories/a/b/index.json"));
         index.is_ok_and(|text| text.contains(&digest.to_string()))
@@ -397,4 +400,50 @@ fn a_cache_over_tls_with_users_of_its_own() {
         "{}",
         refused.json()
     );
+}
+
+#[test]
+fn gc_forgets_what_a_cache_is_not_asked_for_and_it_comes_again() {
+    let root = TempRoot::new("cache-unused");
+    let _leaks = LeakCheck::new(&root);
+    let upstream = OurRegistry::start(&root, &[]);
+    push(&upstream, "a", "old", b"one");
+    push(&upstream, "a", "new", b"two");
+    let cache = cache(&root, &upstream.address, &[]);
+    let fetch = |tag: &str| {
+        let manifest = cache.get(&format!("/v2/a/manifests/{tag}")).has(200).json();
+        let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+        cache.get(&format!("/v2/a/blobs/{layer}")).has(200);
+    };
+    fetch("old");
+    fetch("new");
+    let tag = |name: &str| cache.data.join("repositories/a/_tags").join(name);
+    let week = Duration::from_secs(8 * 24 * 3600);
+    let then = FileTimes::new().set_modified(SystemTime::now() - week);
+    File::open(tag("old")).unwrap().set_times(then).unwrap();
+    let gc = |registry: &OurRegistry, more: &[&str]| {
+        let data = registry.data.display().to_string();
+        let words = ["registry", "gc", "--json", "--grace", "0s", "--data", &data];
+        run([&words[..], &["--unused-for", "7d"], more].concat())
+    };
+    // Two manifests with a layer each; a manifest is a blob as well.
+    let blobs =
+        || std::fs::read_dir(cache.data.join("repositories/a/blobs/sha256")).map(|d| d.count());
+    let before = blobs().unwrap();
+    let counted = gc(&cache, &["--dry-run"]).success().json();
+    assert_eq!(
+        (&counted["tags"], &counted["manifests"]),
+        (&json!(1), &json!(1))
+    );
+    assert!(tag("old").exists() && blobs().unwrap() == before);
+    let went = gc(&cache, &[]).success().json();
+    assert_eq!((&went["tags"], &went["manifests"]), (&json!(1), &json!(1)));
+    assert!(!tag("old").exists() && tag("new").exists());
+    assert!(blobs().unwrap() < before);
+    fetch("new");
+    fetch("old");
+    assert!(tag("old").exists() && blobs().unwrap() == before);
+    assert_eq!(gc(&cache, &[]).success().json()["tags"], 0);
+    // What was pushed is nowhere else.
+    gc(&upstream, &[]).fails(1, &["is no cache of another registry", "registry rm"]);
 }

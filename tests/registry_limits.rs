@@ -184,3 +184,27 @@ fn a_manifest_is_as_large_as_it_may_be() {
         run([&serve[..], &wrong].concat()).fails(125, &[wrong[1]]);
     }
 }
+
+#[test]
+fn a_long_list_comes_in_pages_whoever_asks() {
+    let root = TempRoot::new("long-list");
+    let _leaks = LeakCheck::new(&root);
+    let registry = OurRegistry::start(&root, &[]);
+    let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let kind = "application/vnd.oci.image.index.v1+json";
+    registry.manifest("a", "0000", kind, index).has(201);
+    let tags = registry.data.join("repositories/a/_tags");
+    for number in 1..2500 {
+        std::fs::copy(tags.join("0000"), tags.join(format!("{number:04}"))).unwrap();
+    }
+    for query in ["", "?n=1000000"] {
+        let page = registry.get(&format!("/v2/a/tags/list{query}")).has(200);
+        let names = page.json()["tags"].as_array().unwrap().clone();
+        assert_eq!((names.len(), &names[999]), (1000, &"0999".into()));
+        let link = page.header("link").unwrap();
+        assert_eq!(link, "</v2/a/tags/list?n=1000&last=0999>; rel=\"next\"");
+    }
+    let all = run(["registry", "tags", &format!("{}/a", registry.address)]).success();
+    let expected: String = (0..2500).map(|n| format!("{n:04}\n")).collect();
+    all.out_is(&expected);
+}

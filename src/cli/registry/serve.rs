@@ -78,7 +78,8 @@ pub struct ServeArgs {
 #[command(after_help = "\
 Examples:
   glassbox registry gc --data /srv/registry --dry-run
-  glassbox registry gc --data /srv/registry --untagged --grace 24h")]
+  glassbox registry gc --data /srv/registry --untagged --grace 24h
+  glassbox registry gc --data /srv/mirror --unused-for 7d")]
 pub struct GcArgs {
     /// The directory that `serve` has.
     #[arg(long, value_name = "DIR")]
@@ -89,6 +90,10 @@ pub struct GcArgs {
     /// Also remove manifests that no tag leads to, directly, through an index or as a subject.
     #[arg(long)]
     untagged: bool,
+    /// Of a cache (`serve --upstream`): also forget tags that nobody has asked for this long, and what
+    /// then nothing leads to. Whoever asks for it later makes it come again.
+    #[arg(long, value_name = "TIME")]
+    unused_for: Option<String>,
     /// Only count.
     #[arg(long)]
     dry_run: bool,
@@ -130,8 +135,11 @@ pub fn serve(a: ServeArgs) -> Result<u8> {
 fn duration(text: &str) -> Result<Duration> {
     let wrong = || {
         let what = format!("{text:?} is no length of time");
-        Error::kind(Kind::BadFlag, what).hint("write it as 90s, 15m or 24h")
+        Error::kind(Kind::BadFlag, what).hint("write it as 90s, 15m, 24h or 7d")
     };
+    if let Some(days) = text.strip_suffix('d').and_then(|n| n.parse::<u32>().ok()) {
+        return Ok(Duration::from_secs(u64::from(days) * 24 * 3600));
+    }
     time::parse_duration(text).map(Duration::from_nanos).ok_or_else(wrong)
 }
 
@@ -140,6 +148,7 @@ pub fn gc(a: GcArgs) -> Result<u8> {
     let options = Options {
         grace: duration(&a.grace)?,
         untagged: a.untagged,
+        unused_for: a.unused_for.as_deref().map(duration).transpose()?,
         dry_run: a.dry_run,
     };
     let report = collect(&Storage::open(&a.data)?, &options)?;
@@ -149,8 +158,14 @@ pub fn gc(a: GcArgs) -> Result<u8> {
     }
     let done = if a.dry_run { "would remove" } else { "removed" };
     ui::out(format_args!(
-        "{done} {} manifests, {} blobs of {} repositories, {} uploads; {} files with {} bytes freed",
-        report.manifests, report.blobs, report.repositories, report.uploads, report.files, report.bytes
+        "{done} {} tags, {} manifests, {} blobs of {} repositories, {} uploads; {} files with {} bytes freed",
+        report.tags,
+        report.manifests,
+        report.blobs,
+        report.repositories,
+        report.uploads,
+        report.files,
+        report.bytes
     ));
     Ok(0)
 }

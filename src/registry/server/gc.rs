@@ -12,14 +12,15 @@
 //! mounted, or looked for with HEAD has a young change time (`st_ctime`, which link(2) and
 //! utimensat(2) renew and nobody can set back), and stays for the time of grace. A manifest comes
 //! under the repository's lock, which checks its blobs; gc holds that lock alone while it unlinks.
-//! A file that is being sent is open and outlives its name.
+//! A file that is being sent is open and outlives its name. Of a cache, what went comes again when it
+//! is asked for.
 //!
 //! Interface: [`collect`], [`Options`], [`Report`]. Read next: `cache/mod.rs`.
 
 use super::manifests::{self, Needs, Record};
 use super::storage::{self, ALGORITHMS, Repository, Storage};
-use super::{tags, uploads};
-use crate::error::{Context, Error, Result};
+use super::{cache, tags, uploads};
+use crate::error::{Context, Error, Kind, Result};
 use crate::spec::Digest;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -34,6 +35,8 @@ pub struct Options {
     pub grace: Duration,
     /// Whether manifests go, too, that no tag, index or subject leads to.
     pub untagged: bool,
+    /// Of a cache: tags go that nobody has asked for this long, and what then nothing leads to.
+    pub unused_for: Option<Duration>,
     /// Whether nothing goes, and it is only counted.
     pub dry_run: bool,
 }
@@ -44,6 +47,8 @@ pub struct Options {
 pub struct Report {
     /// Repositories that were looked at.
     pub repositories: usize,
+    /// Tags of a cache that nobody asked for.
+    pub tags: usize,
     /// Manifests without a tag.
     pub manifests: usize,
     /// Blobs that left a repository.
@@ -56,8 +61,16 @@ pub struct Report {
     pub uploads: usize,
 }
 
-/// Collects.
+/// Collects. Errors: a registry that is pushed to has no tags that may go by themselves.
 pub fn collect(storage: &Storage, options: &Options) -> Result<Report> {
+    if options.unused_for.is_some() && cache::upstream_of(storage)?.is_none() {
+        let what = format!(
+            "{} is no cache of another registry",
+            storage.root().display()
+        );
+        return Err(Error::kind(Kind::Conflict, what)
+            .hint("what was pushed is nowhere else; `glassbox registry rm` takes a tag away"));
+    }
     let mut report = Report::default();
     let mut repositories = Vec::new();
     storage.repositories(&mut |repository| {
@@ -120,11 +133,13 @@ impl Marks {
         self.manifests.keys().chain(named).collect()
     }
 
-    /// Manifests that neither a tag leads to, nor an index that stays, nor a subject that stays.
-    fn unreachable(&self, repository: &Repository) -> Result<Vec<Digest>> {
+    /// Manifests that neither a tag leads to which stays, nor an index, nor a subject.
+    fn unreachable(&self, repository: &Repository, going: &HashSet<String>) -> Result<Vec<Digest>> {
         let mut found: HashSet<Digest> = HashSet::new();
-        tags::each(repository, |_, descriptor| {
-            found.insert(descriptor.digest);
+        tags::each(repository, |tag, descriptor| {
+            if !going.contains(&tag) {
+                found.insert(descriptor.digest);
+            }
             Ok(())
         })?;
         let mut next: Vec<Digest> = found.iter().cloned().collect();
@@ -158,8 +173,18 @@ fn repository(repository: &Repository, options: &Options, report: &mut Report) -
     marks.read(repository)?;
     let lock = repository.lock()?;
     marks.read(repository)?;
-    if options.untagged {
-        for digest in marks.unreachable(repository)? {
+    let going = match options.unused_for {
+        Some(since) => tags::unused(repository, since)?,
+        None => HashSet::new(),
+    };
+    report.tags += going.len();
+    if !options.dry_run {
+        for tag in &going {
+            tags::delete(repository, tag)?;
+        }
+    }
+    if options.untagged || options.unused_for.is_some() {
+        for digest in marks.unreachable(repository, &going)? {
             // A manifest is pushed before its index, and by digest before its tag.
             let path = repository.manifest(&digest);
             if !is_old(

@@ -17,12 +17,13 @@ use crate::registry::protocol::ErrorCode;
 use crate::spec::Digest;
 use crate::spec::image::{Descriptor, REF_NAME, media_type};
 use serde_json::json;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::time::Duration;
 
-/// The longest page; a client that wants more follows `Link`.
-pub const PAGE: usize = 10_000;
+/// The longest page, so that no list needs much memory; a client that wants more follows `Link`.
+pub const PAGE: usize = 1000;
 
 /// end-8: the names after `last`, `n` of them.
 pub fn list(repository: &Repository, query: &Query) -> Result<Answer, Refusal> {
@@ -46,7 +47,7 @@ pub fn list(repository: &Repository, query: &Query) -> Result<Answer, Refusal> {
 
 /// The repositories, in the same form: `_catalog`.
 pub fn catalog(storage: &Storage, query: &Query) -> Result<Answer, Refusal> {
-    let limit = limit(query)?.min(1000);
+    let limit = limit(query)?;
     let last = query.get("last").unwrap_or_default();
     let mut page = Page::new(last, limit);
     storage.repositories(&mut |repository| {
@@ -167,6 +168,19 @@ pub fn each(
         }
     }
     Ok(())
+}
+
+/// The tags that nobody has written or, in a cache, asked the upstream about for this long.
+pub fn unused(repository: &Repository, since: Duration) -> Result<HashSet<String>> {
+    let mut those = HashSet::new();
+    for entry in storage::entries(&repository.tags())? {
+        let age = entry.metadata().and_then(|m| m.modified());
+        // A clock that was set back makes things young: they stay.
+        if age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= since)) {
+            those.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(those)
 }
 
 /// Removes all tags that name this manifest.

@@ -222,9 +222,8 @@ impl Cache {
         let name = self.upstream.name(repository.name());
         let tag = Some(reference).filter(|r| !r.contains(':'));
         let said = self.upstream.digest(&name, reference)?;
-        if said.is_some() && said.as_ref() == known {
+        if said.is_some() && said.as_ref() == known && touch(repository, reference)? {
             self.metrics.cache_hits.fetch_add(1, Relaxed);
-            touch(repository, reference)?;
             return Ok(false);
         }
         // Another tag's, or one that this tag had before.
@@ -495,21 +494,31 @@ fn local(repository: &Repository, reference: &str) -> Result<Option<(Digest, Opt
     )))
 }
 
-/// Notes that the upstream was asked now.
-fn touch(repository: &Repository, tag: &str) -> Result<()> {
+/// Notes that the upstream was asked now; false if gc has just taken the tag away.
+fn touch(repository: &Repository, tag: &str) -> Result<bool> {
     let path = repository.tag(tag);
     let now = FileTimes::new().set_modified(SystemTime::now());
-    let touched = File::open(&path).and_then(|file| file.set_times(now));
-    touched.with_context(|| format!("cannot touch {}", path.display()))
+    match File::open(&path).and_then(|file| file.set_times(now)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        touched => touched
+            .with_context(|| format!("cannot touch {}", path.display()))
+            .map(|()| true),
+    }
+}
+
+/// What a directory is a cache of.
+pub fn upstream_of(storage: &Storage) -> Result<Option<String>> {
+    let bytes = storage::read(&storage.root().join("upstream"))?;
+    Ok(bytes.map(|b| String::from_utf8_lossy(&b).into_owned()))
 }
 
 /// Writes down what a directory is a cache of; one that holds something else is refused, because a
 /// tag that the upstream lacks is taken away.
 fn claim(storage: &Storage, base: &str) -> Result<()> {
     let path = storage.root().join("upstream");
-    let other = match storage::read(&path)? {
-        Some(bytes) if bytes == base.as_bytes() => return Ok(()),
-        Some(bytes) => format!("is a cache of {}", String::from_utf8_lossy(&bytes)),
+    let other = match upstream_of(storage)? {
+        Some(of) if of == base => return Ok(()),
+        Some(of) => format!("is a cache of {of}"),
         None => {
             let mut any = false;
             storage.repositories(&mut |_| {
