@@ -340,7 +340,6 @@ fn a_password_is_asked_for_without_being_shown() {
         screen.wait_for("Username: ");
         screen.types("me\r");
         screen.wait_for("Password: ");
-        screen.wait_for_raw();
         screen
     };
     let mut screen = open();

@@ -93,8 +93,9 @@ fn ask(what: &str) -> Result<String> {
 /// The terminal shows nothing of the answer. In raw mode the interrupt key is a byte like others: so
 /// the terminal is put back before it ends us.
 fn ask_hidden(what: &str) -> Result<String> {
-    ui::prompt(what);
+    // Before the question: who answers at once, as programs do, is not shown either.
     let raw = Raw::enter(std::io::stdin()).context("cannot switch the terminal's echo off")?;
+    ui::prompt(what);
     let (mut answer, mut byte) = (Vec::new(), [0u8]);
     let interrupted = loop {
         if std::io::stdin().lock().read(&mut byte).context("cannot read the password")? == 0 {
