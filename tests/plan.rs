@@ -6,9 +6,10 @@
 //! the snapshots show is the order of steps and their system calls; reading them is the quickest
 //! way to see how a container is made.
 
+use glassbox::cgroups::systemd::{Manager, Unit};
 use glassbox::cgroups::{CgroupPath, Group};
 use glassbox::host::Host;
-use glassbox::runtime::{Request, Stdio, plan};
+use glassbox::runtime::{Request, Stdio, Wishes, plan};
 use glassbox::spec::runtime::Spec;
 use std::path::Path;
 
@@ -64,6 +65,10 @@ fn group(spec: &Spec, host: &Host) -> Option<Group> {
 }
 
 fn table(spec: &Spec, host: &Host) -> String {
+    table_with(spec, host, Wishes::default())
+}
+
+fn table_with(spec: &Spec, host: &Host, wishes: Wishes) -> String {
     let request = Request {
         id: "box",
         spec,
@@ -71,7 +76,7 @@ fn table(spec: &Spec, host: &Host) -> String {
         host,
         group: group(spec, host),
         stdio: Stdio::Terminal,
-        wishes: Default::default(),
+        wishes,
     };
     let plan = plan(&request).unwrap();
     let mut text = String::new();
@@ -92,6 +97,38 @@ fn a_container_on_cgroup_v2() {
 #[test]
 fn a_container_on_a_hybrid_host() {
     insta::assert_snapshot!(table(&spec(), &Host::example_hybrid()));
+}
+
+#[test]
+fn a_container_in_a_scope_of_systemds() {
+    let mut spec = spec();
+    let host = Host::example_v2();
+    let manager = Manager {
+        socket: "/run/systemd/private".into(),
+        version: 252,
+        root: "/".into(),
+    };
+    let asked = Some("machine-x.slice:libpod:1b2c");
+    let unit = Unit::of(asked, "box", &host, manager).unwrap();
+    let linux = spec.linux.as_mut().unwrap();
+    linux.cgroups_path = Some(unit.group().unwrap().to_string());
+    let resources = serde_json::json!({
+        "memory": {"limit": 67108864}, "pids": {"limit": 100},
+        "cpu": {"quota": 12500, "period": 100000, "cpus": "0-1"},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
+        "devices": [{"allow": false, "access": "rwm"}],
+    });
+    linux.resources = Some(serde_json::from_value(resources).unwrap());
+    let stop = "org.systemd.property.TimeoutStopUSec".to_string();
+    spec.annotations.insert(stop, "uint64 10000000".into());
+    let wishes = Wishes {
+        unit: Some(unit),
+        ..Wishes::default()
+    };
+    let table = table_with(&spec, &host, wishes);
+    let own = table.lines().skip_while(|l| !l.contains("clone"));
+    let own = own.take_while(|l| !l.starts_with("Init"));
+    insta::assert_snapshot!(own.collect::<Vec<_>>().join("\n"));
 }
 
 #[test]

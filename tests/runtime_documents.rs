@@ -140,7 +140,7 @@ fn features_are_true() {
     ] {
         assert_eq!(linux[what]["enabled"], on, "{what}");
     }
-    assert_eq!(linux["cgroup"]["systemd"], false);
+    assert_eq!(linux["cgroup"]["systemd"], true);
     assert_eq!(linux["cgroup"]["v2"], true);
     let seccomp = &linux["seccomp"];
     assert_eq!(seccomp["enabled"], true);

@@ -10,7 +10,7 @@
 //! [`plan`] (limits → files, pure), [`actions`] (the steps of a set-up), [`lifecycle`] (freeze,
 //! kill, remove), [`devices`] (device rules on both versions), [`stat`], [`effective`] and
 //! [`survey`] (the read side, for `inspect`). [`set_up`] puts the steps of a
-//! group together.
+//! group together; [`systemd`] does it where systemd makes the group.
 //!
 //! Read next: `group.rs`.
 
@@ -27,6 +27,7 @@ pub mod parse;
 pub mod plan;
 pub mod stat;
 pub mod survey;
+pub mod systemd;
 
 pub use group::{CgroupPath, Group, GroupDir};
 pub use limits::{Limit, Limits};

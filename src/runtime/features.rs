@@ -8,6 +8,7 @@
 
 use super::hooks::Moment;
 use super::{INIT_ANNOTATION, options, scheduling};
+use crate::cgroups::systemd::properties::ANNOTATION;
 use crate::host::Host;
 use crate::namespaces::Kind;
 use crate::security::capabilities;
@@ -86,8 +87,8 @@ pub fn features(host: &Host) -> Features {
         cgroup: Some(CgroupFeatures {
             v1: Some(true),
             v2: Some(true),
-            systemd: Some(false),
-            systemd_user: Some(false),
+            systemd: Some(true),
+            systemd_user: Some(true),
             rdma: Some(true),
             ..CgroupFeatures::default()
         }),
@@ -120,7 +121,11 @@ pub fn features(host: &Host) -> Features {
             "glassbox.version".to_string(),
             env!("CARGO_PKG_VERSION").to_string(),
         )]),
-        potentially_unsafe_config_annotations: vec![INIT_ANNOTATION.into()],
+        potentially_unsafe_config_annotations: vec![
+            INIT_ANNOTATION.into(),
+            // The dot at the end means all that begin so.
+            ANNOTATION.into(),
+        ],
         ..Features::default()
     }
 }

@@ -127,6 +127,8 @@ pub struct Wishes {
     pub slirp: Option<Slirp>,
     /// Where an init of ours writes how the program ended; [`reaper::ended`] reads it.
     pub exit_file: Option<PathBuf>,
+    /// The scope of systemd's that it becomes; the document's cgroup path is then the scope's.
+    pub unit: Option<cgroups::systemd::Unit>,
     /// The networks that it is connected to, if it gets a network namespace of its own.
     pub networks: Vec<crate::network::Endpoint>,
 }

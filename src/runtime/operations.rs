@@ -18,6 +18,7 @@ use super::hooks::{self, Moment};
 use super::store::{self, Container, Record, Root, state_of};
 use super::{Request, Stdio, Wishes, pause as waiting, shared};
 use crate::cgroups::lifecycle;
+use crate::cgroups::systemd::{self, Manager, Unit};
 use crate::error::{Context, Error, Kind, Result};
 use crate::files;
 use crate::host::{Host, process};
@@ -49,6 +50,8 @@ pub struct Create<'a> {
     pub console: Option<&'a Path>,
     /// Gets its process id (`--pid-file`).
     pub pid_file: Option<&'a Path>,
+    /// Its cgroup is made by systemd, as a scope; `linux.cgroupsPath` is SLICE:PREFIX:NAME.
+    pub systemd: bool,
     /// What else is wanted.
     pub wishes: Wishes,
 }
@@ -103,6 +106,14 @@ pub fn create(
 ) -> Result<Created> {
     // Its own group, so that it can be counted, frozen and killed as one.
     let linux = request.spec.linux.get_or_insert_default();
+    if request.systemd {
+        let asked = linux.cgroups_path.as_deref();
+        let manager = Manager::find(request.host)?;
+        let unit = Unit::of(asked, request.id, request.host, manager)?;
+        // From here on the document has the path, and no operation need know how it came about.
+        linux.cgroups_path = Some(unit.group()?.to_string());
+        request.wishes.unit = Some(unit);
+    }
     linux
         .cgroups_path
         .get_or_insert_with(|| format!("/glassbox/{}", request.id));
@@ -140,6 +151,7 @@ fn create_in(
         created: Time::now(),
         uid: nix::unistd::geteuid().as_raw(),
         keyring: Some(keyring_name(request.id)?),
+        unit: request.wishes.unit.clone(),
         ..Record::default()
     };
     let plan = super::plan(&Request {
@@ -395,9 +407,14 @@ pub fn delete(root: &Root, id: &str, force: bool, host: &Host) -> Result<Vec<Err
     super::remove(&spec, host)?;
     take_back_mounts(&container, &spec, host)?;
     let state = state_of(&spec, id, &container.record.bundle);
-    let warnings = hooks::run(Moment::Poststop, &hooks_of(&spec).poststop, &state).err();
+    let mut warnings = Vec::new();
+    if let Some(unit) = &container.record.unit {
+        // Its group is gone, whatever has become of systemd.
+        warnings.extend(systemd::stop(unit).err());
+    }
+    warnings.extend(hooks::run(Moment::Poststop, &hooks_of(&spec).poststop, &state).err());
     remove_directory(&container.dir)?;
-    Ok(warnings.into_iter().collect())
+    Ok(warnings)
 }
 
 /// What it mounted in a mount namespace that others live in.

@@ -10,6 +10,7 @@
 //!   parent  clone3                     into new namespaces (and, on cgroup v2, the cgroup)
 //!   parent  id maps                    before init is anybody in its user namespace
 //!   parent  network devices, links     as soon as there is a namespace to put them into
+//!   parent  unit and limits            where systemd makes the cgroup: a unit must not be empty
 //!   init    identity, session          root of its namespaces, away from the caller's terminal
 //!   init    names, mounts, devices     while the host's files can still be reached as sources
 //!   init    terminal                   from the container's own devpts
@@ -40,7 +41,7 @@ use super::{
     INIT_ANNOTATION, Request, Stdio, identity, name_server, privileges, resources, scheduling,
     terminal,
 };
-use crate::cgroups::{self, SetUp, actions::Existing};
+use crate::cgroups::{self, SetUp, actions::Existing, systemd};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{Actor, Plan, Stage, Step};
@@ -230,12 +231,25 @@ impl<'a> Builder<'a> {
 
     /// The group's steps before and after the split, and whether the split goes into it.
     fn cgroup(&mut self) -> Result<SetUp> {
+        let unit = self.request.wishes.unit.as_ref();
         let Some(group) = &self.request.group else {
-            return Ok(SetUp::default());
+            return match unit {
+                None => Ok(SetUp::default()),
+                Some(unit) => Err(Error::kind(
+                    Kind::Unsupported,
+                    format!("the group of the unit {} cannot be used", unit.name),
+                )
+                .topic("cgroups")),
+            };
         };
         let resources = self.linux.resources.as_ref();
         let limits = resources::limits(resources)?;
         let rules = resources::device_rules(resources)?;
+        if let Some(unit) = unit {
+            let further = systemd::properties::annotated(&self.spec.annotations)?;
+            let rules = rules.as_deref();
+            return systemd::set_up(self.host, group, unit, &limits, rules, further);
+        }
         // An engine may have made it.
         let existing = Existing::AdoptEmpty;
         let mut set_up = cgroups::set_up(self.host, group, &limits, rules.as_deref(), existing)?;

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   <root>/<id>/
-//!     config.json   the document that it was made from, complete
+//!     config.json   the document that it was made from, complete; its cgroupsPath is a path
 //!     state.json    Record: its process, its bundle, when it was created
 //!     start         the socket on which init waits; gone when the program runs (pause.rs)
 //!     journal       every step and system call of its life
@@ -20,7 +20,7 @@
 //! Read next: `operations.rs`.
 
 use super::pause;
-use crate::cgroups::{CgroupPath, Group, lifecycle};
+use crate::cgroups::{CgroupPath, Group, lifecycle, systemd::Unit};
 use crate::error::{Context, Error, Kind, Result};
 use crate::files;
 use crate::host::{Host, process};
@@ -55,6 +55,9 @@ pub struct Record {
     /// The mount id of its root, in a mount namespace that it shares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_mount: Option<u64>,
+    /// The unit that systemd made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
     /// Creation has come to its end: it waits to be started, or was.
     pub ready: bool,
 }

@@ -5,6 +5,8 @@
 //! one fails, those before it are taken back, so that a container has all of an update or nothing
 //! of it. The last step writes the new document, from which later operations know.
 //!
+//! Of a container that systemd made the cgroup for, the unit's properties change as well.
+//!
 //! Device rules stay those of the creation: an update has none in any runtime, though engines send
 //! the whole of `resources`.
 //!
@@ -15,7 +17,8 @@ use super::operations::{begin_journal, group_or_refuse, wrong_state};
 use super::resources;
 use super::store::Container;
 use crate::cgroups::actions::WriteLimit;
-use crate::cgroups::{Group, Now, limit_id, plan_limits, stat};
+use crate::cgroups::systemd::{self, SetProperties};
+use crate::cgroups::{Group, LimitWrite, Now, limit_id, plan_limits, stat};
 use crate::error::{Context, Error, Kind, Result};
 use crate::files;
 use crate::host::Host;
@@ -48,13 +51,36 @@ pub fn update(
     linux.resources = Some(after);
     let limits = resources::limits(Some(&changed))?;
     let mut plan = Plan::default();
-    for write in plan_limits(&limits, &group, Now::read(&group))? {
-        plan.push(Step::parent(
-            Stage::Cgroups,
-            limit_id(&write, &plan.steps),
-            write.why,
-            WriteLimit::new(&write, true),
-        ));
+    let writes = plan_limits(&limits, &group, Now::read(&group))?;
+    let push = |plan: &mut Plan, write: &LimitWrite, why| {
+        let id = limit_id(write, &plan.steps);
+        let action = WriteLimit::new(write, true);
+        plan.push(Step::parent(Stage::Cgroups, id, why, action));
+    };
+    for write in &writes {
+        push(&mut plan, write, write.why);
+    }
+    if let Some(unit) = &container.record.unit {
+        let version = unit.manager.version;
+        let after = systemd::properties::of_writes(&writes, version);
+        let were = plan_limits(&resources::limits(Some(&before))?, &group, Now::default())?;
+        let before = systemd::properties::of_writes(&were, version);
+        if !after.is_empty() {
+            plan.push(Step::parent(
+                Stage::Cgroups,
+                "set-unit-properties",
+                "Systemd must know of it, or its next reload would undo it.",
+                SetProperties::new(unit, after, &before),
+            ));
+        }
+        // It has just written what it was told, and it keeps whole percents.
+        for write in writes.iter().filter(|w| w.file == "cpu.max") {
+            push(
+                &mut plan,
+                write,
+                "Systemd has rounded the quota to whole percents.",
+            );
+        }
     }
     let dir = container.dir.clone();
     plan.push(Step::parent(

@@ -2,7 +2,8 @@
 //!
 //! What it implements: socketpair(2), unix(7) (`SCM_RIGHTS`), cmsg(3).
 //! Interface: [`socketpair`], [`send`], [`recv`], [`send_fd`], [`recv_fd`]; between processes that
-//! find each other by a path: [`listen`], [`accept`], [`connect`], [`connect_stream`]; [`set_interface_up`],
+//! find each other by a path: [`listen`], [`accept`], [`connect`], [`connect_stream`], and what has a
+//! service there change something: [`request`]; [`set_interface_up`],
 //! [`interface_is_up`]; a port of the host: [`bind_port`].
 //! Read next: [`crate::journal::execute`], which uses the pair as its barrier.
 
@@ -254,6 +255,30 @@ pub fn connect_stream(path: &std::path::Path) -> SysResult<OwnedFd> {
             let fd = nix::sys::socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
             nix::sys::socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
             Ok(fd)
+        },
+    )
+}
+
+/// `ssize_t sendto(int fd, …, MSG_NOSIGNAL)` of all of `message` over a stream socket, to a service
+/// that is to change something for us; `words` say in the record what. Errors: `EPIPE` (the service
+/// has ended). See send(2).
+pub fn request(fd: impl AsFd, message: &[u8], words: &str) -> SysResult<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    super::state_changing(
+        "sendto",
+        || format!("AF_UNIX, {words}"),
+        || {
+            let mut rest = message;
+            while !rest.is_empty() {
+                let iov = [IoSlice::new(rest)];
+                match sendmsg::<()>(raw, &iov, &[], MsgFlags::MSG_NOSIGNAL, None) {
+                    Ok(sent) => rest = &rest[sent..],
+                    // Begun is begun: the call as a whole must not be made once more.
+                    Err(Errno::EINTR) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(())
         },
     )
 }

@@ -123,6 +123,7 @@ fn make(args: &BundleArgs, common: &Common, detached: bool, host: &Host) -> Resu
         host,
         console: args.program.console_socket.as_deref(),
         pid_file: args.program.pid_file.as_deref(),
+        systemd: common.cgroups == CgroupManager::Systemd,
         wishes: Wishes {
             preserve_fds,
             no_pivot: args.no_pivot,

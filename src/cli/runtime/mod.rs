@@ -22,7 +22,7 @@ use crate::runtime::store::Root;
 use crate::spec::time::Time;
 use crate::ui;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The name under which the binary is this subcommand.
 pub const CALLED_AS: &str = "glassbox-runtime";
@@ -56,10 +56,10 @@ pub struct Args {
     /// Taken for runc's sake; --explain tells everything
     #[arg(long, hide = true)]
     debug: bool,
-    /// Make cgroups through systemd
+    /// Have systemd make the cgroup: a scope, named by linux.cgroupsPath as SLICE:PREFIX:NAME
     #[arg(long)]
     systemd_cgroup: bool,
-    /// Who makes cgroups: `cgroupfs`, or `disabled` for none
+    /// Who makes cgroups: `cgroupfs`, this runtime; `systemd`, as with --systemd-cgroup; `disabled`, nobody
     #[arg(long, value_enum, default_value = "cgroupfs")]
     cgroup_manager: CgroupManager,
     /// Taken for runc's sake: what an ordinary user may do is found out
@@ -141,15 +141,17 @@ pub fn run(args: Args) -> Result<u8> {
         return Ok(0);
     }
     let log = Log { file: args.log, format: args.log_format };
-    let done = match (args.operation, args.systemd_cgroup) {
-        (None, _) => Err(Error::kind(Kind::Usage, "an operation is needed")
+    let cgroups = match args.systemd_cgroup {
+        true => CgroupManager::Systemd,
+        false => args.cgroup_manager,
+    };
+    let done = match args.operation {
+        None => Err(Error::kind(Kind::Usage, "an operation is needed")
             .hint("`glassbox runtime --help` lists them")),
-        (Some(_), true) => Err(no_systemd()),
-        (Some(_), false) if args.cgroup_manager == CgroupManager::Systemd => Err(no_systemd()),
-        (Some(operation), false) => Root::new(args.root.as_deref()).and_then(|root| {
+        Some(operation) => Root::new(args.root.as_deref()).and_then(|root| {
             let common = Common {
                 root,
-                cgroups: args.cgroup_manager,
+                cgroups,
                 explain: args.explain,
                 log: log.clone(),
             };
@@ -183,20 +185,6 @@ fn operate(operation: Operation, common: &Common) -> Result<u8> {
         Operation::Events(args) => update::events(&args, common),
         Operation::Features => document::features(),
         Operation::Spec(args) => document::spec(&args),
-    }
-}
-
-fn no_systemd() -> Error {
-    let error = Error::kind(Kind::Unsupported, "cgroups cannot be made through systemd");
-    match Path::new("/run/systemd/system").exists() {
-        true => error.hint(
-            "this version talks to the cgroup file system alone; set the engine's cgroup driver to \
-             cgroupfs",
-        ),
-        false => error.hint(
-            "systemd does not run here (there is no /run/systemd/system); leave --systemd-cgroup out, \
-             or set the engine's cgroup driver to cgroupfs",
-        ),
     }
 }
 
