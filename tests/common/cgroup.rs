@@ -86,7 +86,7 @@ pub fn limit<'a>(stat: &'a Value, what: &str) -> &'a Value {
 
 /// Waits up to 20 seconds.
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(10));

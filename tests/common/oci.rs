@@ -98,11 +98,11 @@ impl Runtime {
             .stderr(file("err"));
         command.spawn().expect("it starts")
     }
-    /// Waits for its end, for half a minute.
+    /// Waits for its end, for two minutes.
     #[track_caller]
     pub fn end(&self, name: &str, mut child: Child) -> Said {
         use std::os::unix::process::ExitStatusExt;
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(120);
         let status = loop {
             match child.try_wait().expect("wait") {
                 Some(status) => break status,
