@@ -293,3 +293,139 @@ fn a_failure_leaves_no_unit_and_takes_no_other() {
     box_.delete();
     is_forgotten(&unit);
 }
+
+/// A systemd of an ordinary user's, as a login starts one, and a group below it like a session's.
+struct UsersManager {
+    unit: String,
+    runtime: PathBuf,
+    session: PathBuf,
+}
+
+impl UsersManager {
+    fn start(box_: &Runtime) -> UsersManager {
+        let unit = format!("gb-manager-{}.service", box_.id);
+        let runtime = box_.path("xdg");
+        std::fs::create_dir(&runtime).expect("a directory");
+        std::os::unix::fs::chown(&runtime, Some(common::USER), Some(common::USER)).expect("chown");
+        let out = Command::new("systemd-run")
+            .args([
+                "--quiet",
+                &format!("--unit={unit}"),
+                "--property=Type=notify",
+            ])
+            .args(["--property=Delegate=yes", "--property=TimeoutStartSec=120"])
+            // Nothing of the machine's boot, such as a fresh /tmp.
+            .arg("--property=DefaultDependencies=no")
+            .arg(format!("--uid={}", common::USER))
+            .arg(format!("--gid={}", common::USER))
+            .arg(format!("--setenv=XDG_RUNTIME_DIR={}", runtime.display()))
+            .args(["/lib/systemd/systemd", "--user", "--unit=basic.target"])
+            .output()
+            .expect("systemd-run starts");
+        let group = group(&properties(&unit, &["ControlGroup"])["ControlGroup"]);
+        let manager = UsersManager {
+            unit,
+            runtime,
+            session: group.join("session"),
+        };
+        assert!(out.status.success(), "{out:?}");
+        std::fs::create_dir(&manager.session).expect("a group");
+        manager
+    }
+
+    /// A command of the user's, in his session.
+    fn command(&self, program: impl AsRef<Path>) -> Command {
+        let inner = common::as_user(program);
+        let mut command = Command::new("sh");
+        let enter = format!(
+            "echo $$ > {}/cgroup.procs; exec \"$@\"",
+            self.session.display()
+        );
+        command
+            .args(["-ec", &enter, "sh"])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env("XDG_RUNTIME_DIR", &self.runtime)
+            .env("NO_COLOR", "1");
+        command
+    }
+
+    fn systemctl(&self, args: &[&str]) -> String {
+        let mut command = self.command("/bin/systemctl");
+        let out = command.arg("--user").args(args).output();
+        let out = out.expect("systemctl starts");
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8_lossy(&out.stdout).trim().to_string()
+    }
+}
+
+impl Drop for UsersManager {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.session);
+        let _ = Command::new("systemctl")
+            .args(["stop", &self.unit])
+            .status();
+    }
+}
+
+#[test]
+fn an_ordinary_users_containers_are_scopes_of_his_own_systemd() {
+    needs!("systemd", "root", "cgroup2", "setpriv");
+    let box_ = Runtime::new("users", SLEEP);
+    let user = Some(common::USER);
+    for path in [box_.bundle.root.path().to_path_buf(), box_.path("rootfs")] {
+        std::os::unix::fs::chown(path, user, user).expect("chown");
+    }
+    let bundle = box_.bundle.root.path().display().to_string();
+    let as_user = |args: &[&str], manager: Option<&UsersManager>| {
+        let mut command = match manager {
+            Some(manager) => manager.command(common::binary()),
+            None => common::as_user(common::binary()),
+        };
+        command.args(["runtime", "--root"]).arg(box_.state_root());
+        command.args(args);
+        command
+    };
+    box_.go(as_user(&["spec", "--rootless", "--bundle", &bundle], None))
+        .ok();
+    let mut config: serde_json::Value =
+        serde_json::from_str(&box_.read("config.json")).expect("JSON");
+    std::fs::create_dir(box_.path("rootfs/sys")).expect("a directory");
+    config["process"]["terminal"] = false.into();
+    config["process"]["args"] = json!(["sh", "-c", SLEEP]);
+    config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 50}});
+    let programs = box_.bundle.config["mounts"].as_array().expect("a list")[2..].to_vec();
+    let mounts = config["mounts"].as_array_mut().expect("a list");
+    mounts.extend(programs);
+    std::fs::write(box_.path("config.json"), config.to_string()).expect("config.json");
+    let create = ["--systemd-cgroup", "create", "--bundle", &bundle, &box_.id];
+    let mut without = as_user(&create, None);
+    without.env("XDG_RUNTIME_DIR", box_.path("nobody"));
+    box_.go(without).fails("through systemd");
+
+    let manager = UsersManager::start(&box_);
+    let go = |args: &[&str]| box_.go(as_user(args, Some(&manager)));
+    let child = box_.spawn("create", as_user(&create, Some(&manager)));
+    box_.end("create", child).ok();
+    let unit = format!("glassbox-{}.scope", box_.id);
+    let shown = manager.systemctl(&["show", &unit, "--property=ControlGroup", "--value"]);
+    assert!(shown.ends_with(&format!("/user.slice/{unit}")), "{shown}");
+    let group = group(&shown);
+    holds(&group, &[("memory.max", "67108864"), ("pids.max", "50")]);
+    go(&["start", &box_.id]).ok();
+    manager.systemctl(&["daemon-reload"]);
+    holds(&group, &[("memory.max", "67108864"), ("pids.max", "50")]);
+    go(&["update", "--pids-limit", "40", &box_.id]).ok();
+    holds(&group, &[("pids.max", "40")]);
+    let limit = manager.systemctl(&["show", &unit, "--property=TasksMax", "--value"]);
+    assert_eq!(limit, "40");
+    let said = go(&["exec", &box_.id, "sh", "-c", "exit 3"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    go(&["delete", "--force", &box_.id]).ok();
+    assert!(!group.exists());
+    common::cgroup::wait_for("the unit is gone", || {
+        manager.systemctl(&["show", &unit, "--property=LoadState", "--value"]) == "not-found"
+    });
+    drop(manager);
+    box_.nothing_left();
+}
