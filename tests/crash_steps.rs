@@ -84,7 +84,8 @@ fn killed_at(root: &TempRoot, call: &str, nth: u32, before: &[&str], command: &[
         .arg(&trace)
         .arg(plain.get_program())
         .args(plain.get_args());
-    strace.env("GLASSBOX_ROOT", root.path());
+    let set = plain.get_envs().filter_map(|(k, v)| Some((k, v?)));
+    strace.envs(set);
     strace
         .stdin(Stdio::null())
         .stdout(Stdio::null())

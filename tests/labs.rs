@@ -70,6 +70,7 @@ fn answer(root: &TempRoot, number: &str, file: &Path) {
         .arg(file)
         .env("PATH", path)
         .stdin(Stdio::null())
+        .env(common::NO_NETWORK.0, common::NO_NETWORK.1)
         .env("GLASSBOX_ROOT", root);
     for line in env.lines() {
         let (name, value) = line
@@ -251,6 +252,7 @@ fn damage_to_the_host_is_seen_and_a_reset_says_so() {
                 .args(["--uts", "--ipc", "sh", "-c", script, "sh", &number(&folder)])
                 .args([&file, &report])
                 .env("PATH", path)
+                .env(common::NO_NETWORK.0, common::NO_NETWORK.1)
                 .env("GLASSBOX_ROOT", root.path())
                 .output()
                 .expect("unshare runs");

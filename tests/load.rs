@@ -240,6 +240,7 @@ fn a_full_disk_ends_in_a_clear_state() {
             "sh",
         ])
         .arg(&place)
+        .env(common::NO_NETWORK.0, common::NO_NETWORK.1)
         .env("GLASSBOX_ROOT", &place)
         .output()
         .expect("unshare");

@@ -170,7 +170,8 @@ fn as_user_with_tun(root: &TempRoot, mode: &str, args: &[&str]) -> common::Outpu
     ];
     words.push(command.get_program().to_owned());
     words.extend(command.get_args().map(|a| a.to_owned()));
-    let mut wrapped = Run::other("unshare", words).limit(PATIENCE * 2);
+    let wrapped = Run::other("unshare", words).limit(PATIENCE * 2);
+    let mut wrapped = wrapped.env(common::NO_NETWORK.0, "");
     for (name, value) in command.get_envs() {
         if let Some(value) = value {
             wrapped = wrapped.env(name, value);

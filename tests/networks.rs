@@ -7,8 +7,8 @@
 
 mod common;
 
-use common::Host;
 use common::network::{devices, ip, own_network};
+use common::{Host, NO_NETWORK, Output, Run};
 
 #[test]
 fn networks_are_made_listed_and_removed() {
@@ -349,6 +349,88 @@ fn a_running_container_is_connected_and_disconnected() {
         "{events}"
     );
     host.ok(&["rm", "-f", "web1", "back1"]);
+    network.check();
+}
+
+/// A command as users run it, for whom nothing is set.
+fn as_it_comes(host: &Host, args: &[&str]) -> Output {
+    let run = Run::new(args).env("GLASSBOX_ROOT", host.root.path());
+    run.env(NO_NETWORK.0, "").go()
+}
+
+#[test]
+fn root_is_in_the_bridge_by_default_and_two_roots_do_not_meet() {
+    needs!("root", "ip");
+    let network = own_network();
+    let (one, two) = (Host::new("default-one"), Host::new("default-two"));
+    for (host, subnet) in [(&one, "172.17.0"), (&two, "172.18.0")] {
+        let run = ["run", "-d", "--name", "box", "lab", "sleep", "300"];
+        let out = as_it_comes(host, &run).success();
+        assert_eq!(out.stderr, "", "{out}");
+        let mode = host.ok(&["inspect", "-f", "{{.HostConfig.NetworkMode}}", "box"]);
+        assert_eq!(mode, "bridge");
+        let shown = host.ok(&["exec", "box", "ip", "-4", "addr", "show", "eth0"]);
+        assert!(shown.contains(&format!("{subnet}.2/16")), "{shown}");
+        let gateway = format!("{subnet}.1");
+        host.ok(&["exec", "box", "ping", "-c", "1", "-w", "20", &gateway]);
+    }
+    one.ok(&["rm", "-f", "box"]);
+    two.ok(&["exec", "box", "ping", "-c", "1", "-w", "20", "172.18.0.1"]);
+    two.ok(&["rm", "-f", "box"]);
+    network.check();
+    // What the environment says goes for those that ask for nothing.
+    let links = |value: &str, flags: &[&str]| {
+        let args = [&["run", "--rm"], flags, &["lab", "ls", "/sys/class/net"]].concat();
+        let run = Run::new(args).env("GLASSBOX_ROOT", one.root.path());
+        run.env(NO_NETWORK.0, value).go()
+    };
+    links("none", &[]).success().out_is("lo");
+    links("none", &["-p", "127.0.0.1::80"])
+        .success()
+        .out_is("eth0\nlo");
+    links("none", &["--network", "bridge"])
+        .success()
+        .out_is("eth0\nlo");
+    links("bridge", &[]).success().out_is("eth0\nlo");
+    links("web", &[]).fails(
+        125,
+        &["GLASSBOX_NETWORK is \"web\"", "none, host or bridge"],
+    );
+}
+
+#[test]
+fn a_host_that_cannot_forward_gives_a_loopback_and_says_so() {
+    needs!("root", "ip", "unshare", "mount");
+    let network = own_network();
+    let host = Host::new("default-refused");
+    let script = r#"f=/proc/sys/net/ipv4/ip_forward; echo 0 > $f
+        mount --bind $f $f && mount -o remount,bind,ro $f && exec "$@""#;
+    let binary = common::binary();
+    let binary = binary.to_str().expect("UTF-8");
+    let with = |flags: &[&str]| {
+        let unshare = [
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ];
+        let run = [binary, "run", "--rm"];
+        let args = [&unshare[..], &run, flags, &["lab", "ls", "/sys/class/net"]].concat();
+        let run = Run::other("unshare", args).env("GLASSBOX_ROOT", host.root.path());
+        run.env(NO_NETWORK.0, "").go()
+    };
+    let out = with(&[]).success();
+    out.out_is("lo");
+    out.err_has(
+        "the container has no network but its loopback: net.ipv4.ip_forward is 0 and cannot be set",
+    );
+    assert_eq!(out.stderr.lines().count(), 1, "{out}");
+    assert_eq!(with(&["--network", "none"]).success().stderr, "");
+    // Who asks for it by name is refused.
+    with(&["--network", "bridge"]).fails(125, &["ip_forward"]);
     network.check();
 }
 

@@ -261,7 +261,7 @@ fn read_only_reaches_what_is_mounted_below() {
     let run = |mount: &str| {
         let script = format!(
             "mount -t tmpfs tmpfs {0}/below && {1} --version >/dev/null && \
-             GLASSBOX_ROOT={2} {1} run --rm {mount} lab sh -c 'touch /m/x 2>/dev/null && echo top; \
+             GLASSBOX_ROOT={2} {1} run --rm --network none {mount} lab sh -c 'touch /m/x 2>/dev/null && echo top; \
              touch /m/below/x 2>/dev/null && echo below; echo end'",
             place.path().display(),
             binary.display(),

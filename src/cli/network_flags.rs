@@ -49,6 +49,23 @@ pub struct NetworkFlags {
     network_alias: Vec<String>,
 }
 
+/// Where a container is that neither names a network nor publishes a port: this one, where it is set.
+const USUAL: &str = "GLASSBOX_NETWORK";
+
+fn usual_network(host: &mut HostConfig) -> Result<()> {
+    let Some(mode) = std::env::var_os(USUAL).filter(|mode| !mode.is_empty()) else {
+        return Ok(());
+    };
+    match mode.to_str() {
+        Some(mode @ ("none" | "host" | "bridge")) => host.network_mode = mode.into(),
+        _ => {
+            return Err(Error::kind(Kind::Usage, format!("{USUAL} is {mode:?}"))
+                .hint("none, host or bridge"));
+        }
+    }
+    Ok(())
+}
+
 /// What they come to.
 #[derive(Debug)]
 pub struct Networks {
@@ -73,6 +90,10 @@ impl NetworkFlags {
             }
         }
         host.publish_all_ports = self.publish_all;
+        let publishes = self.publish_all || !host.port_bindings.is_empty();
+        if self.network.is_empty() && !publishes {
+            usual_network(host)?;
+        }
         Ok(())
     }
     /// What the flags ask for. Errors: contradictions, in docker's words.

@@ -16,8 +16,8 @@ use std::os::fd::OwnedFd;
 
 /// Create a container and run a command in it
 ///
-/// The network is loopback only unless --network says otherwise, or root publishes a port: then it is
-/// the network `bridge`.
+/// Root's container is in the network `bridge` unless --network says otherwise, or $GLASSBOX_NETWORK
+/// does (none, host); an ordinary user's has a network where slirp4netns is installed.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true, after_help = "Examples:
   glassbox run -it lab sh                       a shell in a container

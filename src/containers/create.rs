@@ -17,6 +17,7 @@ use super::store::{Container, Store};
 use super::time::Time;
 use super::volumes;
 use crate::error::{Context, Error, Kind, Result};
+use crate::host;
 use crate::journal::{self, Plan, Scene, Stage, Step, Watch};
 use std::path::PathBuf;
 
@@ -65,8 +66,10 @@ pub fn draft(store: &Store, mut wish: Wish, image: &Image) -> Result<Container> 
     let h = &mut wish.host_config;
     let publishes = h.publish_all_ports || !h.port_bindings.is_empty();
     let unsaid = wish.networks.is_empty() && matches!(h.network_mode.as_str(), "" | "default");
-    // A port leads into a network; an ordinary user cannot have this one.
-    if publishes && unsaid && nix::unistd::geteuid().is_root() {
+    // A port leads into a network, and for a container that publishes none docker's default is the
+    // same; an ordinary user cannot have this one.
+    let open = unsaid && host::is_privileged();
+    if open && (publishes || networks::obstacle(store).is_none()) {
         h.network_mode = "bridge".into();
     }
     let config = config::merge(image.config.as_ref(), wish.config, wish.entrypoint)?;

@@ -97,7 +97,7 @@ impl Host {
 
 /// CAP_SYS_ADMIN is effective, and over the initial user namespace: being uid 0 inside another
 /// one gives power over that one only.
-fn is_privileged() -> bool {
+pub fn is_privileged() -> bool {
     use std::os::unix::fs::MetadataExt;
     let initial =
         std::fs::metadata("/proc/self/ns/user").is_ok_and(|m| m.ino() == INITIAL_USER_NAMESPACE);

@@ -88,6 +88,8 @@ impl Endpoint {
 /// Makes a network's bridge, unless it is there.
 #[derive(Debug)]
 pub struct MakeBridge {
+    /// The network's name.
+    pub network: String,
     /// Its name.
     pub name: String,
     /// The host's own addresses on it, which are the containers' gateways.
@@ -100,6 +102,21 @@ pub struct MakeBridge {
 fn bridge_mac(addresses: &[Prefix]) -> Mac {
     let first = addresses.first().map(|a| a.address);
     Mac::of(first.unwrap_or(IpAddr::from([0, 0, 0, 1])))
+}
+
+impl MakeBridge {
+    /// Leaves the host's addresses to the step that makes the bridge: whoever takes the first address
+    /// may choose another subnet than the one that was free when the plan was made.
+    pub fn put(network: &str, addresses: &[Prefix], scene: &mut Scene) -> Result<()> {
+        let text = serde_json::to_string(addresses).context("cannot write JSON")?;
+        scene.put(format!("bridge-{network}"), text);
+        Ok(())
+    }
+    fn decided(&self, scene: &Scene) -> Vec<Prefix> {
+        let text = scene.get(&format!("bridge-{}", self.network));
+        let decided = text.and_then(|t| serde_json::from_str(t).ok());
+        decided.unwrap_or_else(|| self.addresses.clone())
+    }
 }
 
 impl Action for MakeBridge {
@@ -119,16 +136,17 @@ impl Action for MakeBridge {
         );
         calls
     }
-    fn apply(&self, _: &mut Scene) -> Result<()> {
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
         let what = || format!("cannot make the bridge {}", self.name);
+        let addresses = self.decided(scene);
         let socket = netlink::route_socket().with_context(what)?;
-        match link::make_bridge(&socket, &self.name, bridge_mac(&self.addresses), self.mtu) {
+        match link::make_bridge(&socket, &self.name, bridge_mac(&addresses), self.mtu) {
             Err(e) if e.errno != Errno::EEXIST => return Err(refused(e)).with_context(what),
             _ => {} // made, or there already
         }
         let bridge = link::find(&socket, &self.name).with_context(what)?;
         let bridge = bridge.context("it went again").with_context(what)?;
-        for address in &self.addresses {
+        for address in &addresses {
             match link::add_address(&socket, bridge.index, &self.name, address) {
                 Err(e) if e.errno != Errno::EEXIST => return Err(e).with_context(what),
                 _ => {} // it has it, from the time when it was made

@@ -6,6 +6,9 @@
 //! that cargo built. Everything a test makes carries the tag of its `TempRoot`, so that tests of
 //! several people on one machine do not see each other.
 //!
+//! Root's containers are in the network `bridge` by default; the tests' are in none where they name
+//! none ([`NO_NETWORK`]), so that what a test makes on the host is what it is about.
+//!
 //! Rules: a test that cannot run here says why through [`skip`] and counts as skipped;
 //! `GLASSBOX_REQUIRE_ALL=1` turns that into a failure (see [`skip`]). No test leaves a mount, cgroup, process or
 //! file behind.
@@ -41,7 +44,7 @@ use std::io::Write;
 pub use held::{Held, WALLS, inode, no_walls};
 pub use host::Host;
 pub use leak::{LeakCheck, TempRoot};
-pub use run::{Output, Run, as_user, binary, run, run_in};
+pub use run::{NO_NETWORK, Output, Run, as_user, binary, run, run_in};
 pub use screen::Screen;
 
 /// The user that tests become when they run as root: `nobody`.

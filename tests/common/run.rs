@@ -13,6 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+/// What root's containers are in that name no network, in tests: none. Tests run side by side, each
+/// with a state root of its own, in one network namespace: bridges that they do not look at would
+/// cost time, and meet. `networks.rs` tests what is the default without it.
+pub const NO_NETWORK: (&str, &str) = ("GLASSBOX_NETWORK", "none");
+
 /// The binary under test.
 pub fn binary() -> PathBuf {
     std::env::var_os("GLASSBOX_BIN").map_or_else(
@@ -148,6 +153,9 @@ impl Run {
         } else {
             Command::new(program)
         };
+        if !self.user {
+            command.env(NO_NETWORK.0, NO_NETWORK.1);
+        }
         command
             .args(&self.args)
             .env("NO_COLOR", "1")

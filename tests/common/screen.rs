@@ -48,6 +48,7 @@ impl Screen {
         command
             .env("GLASSBOX_ROOT", root.path())
             .env("NO_COLOR", "1")
+            .env(super::NO_NETWORK.0, super::NO_NETWORK.1)
             .envs(env.iter().copied());
         command
             .stdin(slave(&pair.slave))

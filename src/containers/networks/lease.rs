@@ -20,6 +20,7 @@ use super::record::{self, Network};
 use super::walls;
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
+use crate::network::actions::MakeBridge;
 use crate::network::{self, Driver, Endpoint, Mac, Prefix, pool};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -227,9 +228,10 @@ impl Action for TakeAddress {
             false => Vec::new(),
         };
         let (store, container) = (&self.store, &self.container);
-        take(store, container, &self.wish, &self.seat, ports)
-            .with_context(what)?
-            .put(scene)
+        let (endpoint, network) =
+            take(store, container, &self.wish, &self.seat, ports).with_context(what)?;
+        MakeBridge::put(&network.name, &network.own_addresses(), scene)?;
+        endpoint.put(scene)
     }
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         let found = record::find(&self.store, &self.planned.network);
@@ -255,14 +257,15 @@ impl Action for TakeAddress {
     }
 }
 
-/// Takes a place in a network for a container, and writes it down.
+/// Takes a place in a network for a container, and writes it down: the place, and the network as it
+/// is now.
 pub fn take(
     store: &Store,
     container: &Container,
     wish: &EndpointConfig,
     seat: &Seat,
     ports: Vec<Port>,
-) -> Result<Endpoint> {
+) -> Result<(Endpoint, Network)> {
     let _lock = record::lock(store)?;
     let mut network = record::find(store, &wish.network)?;
     let endpoint = match choose(&network, container, wish, seat) {
@@ -283,7 +286,7 @@ pub fn take(
     record::save(store, &network)?;
     let who = [("container", container.id().to_string())];
     record::tell(store, "connect", &network, &who);
-    Ok(endpoint)
+    Ok((endpoint, network))
 }
 
 /// Forgets the leases of containers that do not run any more. False when there were none.

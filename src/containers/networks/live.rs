@@ -87,7 +87,7 @@ pub fn connect(store: &Store, container: &Container, wish: &EndpointConfig) -> R
         way_out: !network.internal && !has_way_out,
     };
     if runs(&status) {
-        let joined = join(store, &container, &status, &network, wish, &seat);
+        let joined = join(store, &container, &status, wish, &seat);
         if let Err(e) = joined {
             let undone = lease::give_back(store, container.id(), Some(&network.name));
             return Err(match undone {
@@ -110,13 +110,13 @@ fn join(
     store: &Store,
     container: &Container,
     status: &Status,
-    network: &Network,
     wish: &EndpointConfig,
     seat: &Seat,
 ) -> Result<()> {
-    let endpoint = lease::take(store, container, wish, seat, Vec::new())?;
+    let (endpoint, network) = lease::take(store, container, wish, seat, Vec::new())?;
     if endpoint.driver == Driver::Bridge {
         actions::MakeBridge {
+            network: network.name.clone(),
             name: endpoint.bridge.clone(),
             addresses: network.own_addresses(),
             mtu: network.mtu(),

@@ -19,12 +19,14 @@
 
 pub mod lease;
 pub mod live;
+mod obstacle;
 pub mod ports;
 mod record;
 pub mod show;
 mod walls;
 
 pub use lease::{Lease, release};
+pub use obstacle::obstacle;
 pub use record::{
     Network, Pool, Wish, create, directory, find, list, lock, predefined_bridge, prune, remove,
     save,
@@ -79,12 +81,15 @@ pub fn plan(store: &Store, container: &Container, rootless: bool) -> Result<Atta
     let wanted = wanted(container);
     let asked = ports::asked(container)?;
     if wanted.is_empty() {
+        let mode = container.record.host_config.network_mode.as_str();
+        if matches!(mode, "" | "default") && !rootless {
+            all.warnings.push(obstacle::warning(store));
+        }
         if !asked.is_empty() {
-            all.warnings
-                .push(match container.record.host_config.network_mode.as_str() {
-                    "host" => "published ports are discarded when using host network mode".into(),
-                    _ => "published ports are discarded: the container is in no network".into(),
-                });
+            all.warnings.push(match mode {
+                "host" => "published ports are discarded when using host network mode".into(),
+                _ => "published ports are discarded: the container is in no network".into(),
+            });
         }
         return Ok(all);
     }
@@ -158,6 +163,7 @@ pub fn plan(store: &Store, container: &Container, rootless: bool) -> Result<Atta
                 format!("bridge-{name}"),
                 "A switch inside the kernel: what is plugged into it can talk.",
                 MakeBridge {
+                    network: name.clone(),
                     name: endpoint.bridge.clone(),
                     addresses: network.own_addresses(),
                     mtu: network.mtu(),
