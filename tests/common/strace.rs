@@ -108,18 +108,29 @@ const CHANGING: &str = "mount umount2 pivot_root chroot move_mount mount_setattr
     sched_setaffinity ioprio_set set_mempolicy settimeofday clock_settime reboot swapon swapoff acct \
     quotactl init_module finit_module delete_module perf_event_open fanotify_init landlock_restrict_self";
 
-/// Whether it is a request of rtnetlink(7) for anything but a list. Of a socket of another network
-/// namespace strace does not know that it is one of those, and prints numbers: of the four types for
-/// each kind of thing (NEW, DEL, GET, SET), the third only reads.
+/// The type of a netlink message, where strace printed a number: of a socket of another network
+/// namespace it does not know that it is one of rtnetlink(7)'s.
+fn netlink_number(args: &str) -> Option<u16> {
+    let kind = args.split("nlmsg_type=0x").nth(1)?;
+    u16::from_str_radix(kind.split([',', ' ']).next()?, 16).ok()
+}
+
+/// Whether it is a batch for netfilter: its first message is a header and four bytes, which no
+/// request about a link is, though its type has the same number.
+fn is_batch(args: &str) -> bool {
+    args.contains("NFNL_MSG_BATCH_BEGIN") || args.contains("{nlmsg_len=20, nlmsg_type=0x10 ")
+}
+
+/// Whether it is a batch for netfilter, or a request of rtnetlink(7) for anything but a list: of the
+/// four types for each kind of thing (NEW, DEL, GET, SET), the third only reads.
 fn changes_the_network(args: &str) -> bool {
-    let kind = args.split("nlmsg_type=").nth(1).unwrap_or_default();
-    let kind = kind.split([',', ' ']).next().unwrap_or_default();
-    let number = kind
-        .strip_prefix("0x")
-        .and_then(|n| u16::from_str_radix(n, 16).ok());
-    match number {
-        Some(number) => number >= 16 && number % 4 != 2,
-        None => kind.starts_with("RTM_") && !kind.starts_with("RTM_GET"),
+    match netlink_number(args) {
+        _ if is_batch(args) => true,
+        Some(number) => (16..256).contains(&number) && number % 4 != 2,
+        None => args
+            .split("nlmsg_type=RTM_")
+            .nth(1)
+            .is_some_and(|kind| !kind.starts_with("GET")),
     }
 }
 
@@ -173,6 +184,31 @@ impl Call {
             && !target.starts_with("/dev/null")
             && !target.starts_with("/dev/pts/")
             && !target.starts_with("/dev/tty")
+    }
+
+    /// What a netlink message that strace could not read asks for, as the journal says it: what it is,
+    /// and the first name in it.
+    pub fn asks_for(&self) -> Option<(&'static str, String)> {
+        if self.name != "sendto" {
+            return None;
+        }
+        if is_batch(&self.args) {
+            return Some(("NETLINK_NETFILTER, ", String::new()));
+        }
+        let kind = match netlink_number(&self.args)? {
+            16 => "NETLINK_ROUTE, RTM_NEWLINK, ",
+            17 => "NETLINK_ROUTE, RTM_DELLINK, ",
+            19 => "NETLINK_ROUTE, RTM_SETLINK, ",
+            20 => return Some(("NETLINK_ROUTE, RTM_NEWADDR, ", String::new())),
+            24 => return Some(("NETLINK_ROUTE, RTM_NEWROUTE, ", String::new())),
+            _ => return None,
+        };
+        let text = self.strings().concat();
+        let bytes = text.split("\\x").map(|n| u8::from_str_radix(n, 16));
+        let text: String = bytes.map(|b| char::from(b.unwrap_or(0))).collect();
+        let mut words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        let name = words.find(|word| word.len() > 3).unwrap_or_default();
+        Some((kind, name.to_string()))
     }
 
     /// The strings among its arguments, as they stand between quotation marks; of a string that
