@@ -6,6 +6,7 @@
 
 mod common;
 
+use common::network::own_network;
 use common::{LeakCheck, Output, Run, TempRoot, run_in};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -54,13 +55,19 @@ const STEPS: &[&str] = &[
 /// Each process of a command, and of the monitor that it starts, is killed at its nth call that
 /// changes something, for each call and every n: the next commands see the truth, and nothing leaks.
 fn killed_at_each_step(name: &str, before: &[&str], command: &[&str]) {
+    killed_at_each(STEPS, name, before, command, &|| {});
+}
+
+/// The same for these calls alone; `check` looks for more that must not be left.
+fn killed_at_each(calls: &[&str], name: &str, before: &[&str], command: &[&str], check: &dyn Fn()) {
     let root = TempRoot::new(name);
     let _leaks = LeakCheck::new(&root);
     ok(run_in(&root, ["run", "--rm", "lab", "true"])); // makes the image
     let mut steps = 0;
-    for call in STEPS {
+    for call in calls {
         let mut nth = 1;
         while killed_at(&root, call, nth, before, command) {
+            check();
             nth += 1;
             assert!(nth < 200, "{call}: there is no end");
         }
@@ -130,4 +137,22 @@ fn rm_is_killed_at_each_step() {
     needs!("root", "strace", "timeout");
     killed_at_each_step("rm-steps", SHORT, &["rm", "box"]);
     killed_at_each_step("rm-f-steps", LONG, &["rm", "-f", "box"]);
+}
+
+/// Where the network's parts are made and taken away: links, rules and questions about them
+/// (`sendto`), ports (`bind`), leases (`renameat2`), forwarding (`write`).
+const NETWORK_STEPS: &[&str] = &["sendto", "bind", "renameat2", "write"];
+
+/// A start, and the end of the container's program: each time its links and the bridge are gone
+/// afterwards, and the table.
+#[test]
+fn a_life_with_a_network_is_killed_at_each_step() {
+    needs!("root", "strace", "timeout", "ip", "nft");
+    let network = own_network();
+    let create = ["create", "--name", "box", "--network", "bridge"];
+    let rest = ["-p", "127.0.0.1::80", "lab", "sleep", "0.05"];
+    let (before, start) = ([&create[..], &rest].concat(), ["start", "box"]);
+    killed_at_each(NETWORK_STEPS, "net-steps", &before, &start, &|| {
+        network.check();
+    });
 }

@@ -6,6 +6,7 @@
 
 mod common;
 
+use common::network::own_network;
 use common::{Host, Output};
 use glassbox::cgroups::{CgroupPath, Group};
 use glassbox::host::CgroupLayout;
@@ -70,14 +71,15 @@ fn status(host: &Host, name: &str) -> serde_json::Value {
 
 #[test]
 fn twenty_start_and_stop_at_once() {
-    needs!("root");
+    needs!("root", "ip");
+    let network = own_network();
     let host = Host::new("twenty");
     host.sh(&[], "true"); // makes the image
     let names = names(20);
     let script = "trap 'echo bye; exit 7' TERM; echo hello; while :; do sleep 0.05; done";
     let run = commands(
         &names,
-        &["run", "-d", "--name"],
+        &["run", "-d", "-p", "127.0.0.1::80", "--name"],
         &["lab", "sh", "-c", script],
     );
     for _ in 0..2 {
@@ -99,7 +101,8 @@ fn twenty_start_and_stop_at_once() {
     // All want one name, one gets it.
     let outs: Vec<i32> = std::thread::scope(|scope| {
         let run = || {
-            host.go(&["run", "-d", "--name", "one", "lab", "sleep", "1000"])
+            let run = ["run", "-d", "--network", "bridge", "--name", "one"];
+            host.go(&[&run[..], &["lab", "sleep", "1000"]].concat())
                 .code()
         };
         let threads: Vec<_> = (0..20).map(|_| scope.spawn(run)).collect();
@@ -135,11 +138,13 @@ fn twenty_start_and_stop_at_once() {
     );
     all(&host, 10, &commands(&one, &["rm", "-f"], &[]));
     assert_eq!(host.ok(&["ps", "-aq"]), "");
+    network.check();
 }
 
 #[test]
 fn two_hundred_at_once() {
-    needs!("root");
+    needs!("root", "ip");
+    let network = own_network();
     let host = Host::new("many");
     host.sh(&[], "true");
     let names = names(200);
@@ -148,7 +153,7 @@ fn two_hundred_at_once() {
         8,
         &commands(
             &names,
-            &["run", "-d", "--name"],
+            &["run", "-d", "--network", "bridge", "--name"],
             &["lab", "sh", "-c", "echo hello; exec sleep 1000"],
         ),
     );
@@ -189,6 +194,11 @@ fn two_hundred_at_once() {
         200,
         "their programs go on"
     );
+    let inside = "{{len .Containers}}";
+    let connected = host.ok(&["network", "inspect", "-f", inside, "bridge"]);
+    assert_eq!(connected, "200");
+    let gateway = host.ok(&["exec", "box199", "ip", "route"]);
+    assert!(gateway.contains("default via 172.17.0.1"), "{gateway}");
     let again = host.ok(&["exec", "box0", "echo", "in"]);
     assert_eq!(again, "in");
     for part in names.chunks(50) {
@@ -196,6 +206,7 @@ fn two_hundred_at_once() {
         host.ok(&[&["rm", "-f"][..], &part].concat());
     }
     assert_eq!(host.ok(&["ps", "-aq"]), "");
+    network.check();
 }
 
 #[test]

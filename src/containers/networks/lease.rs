@@ -316,30 +316,40 @@ pub fn give_back(store: &Store, id: &str, only: Option<&str>) -> Result<()> {
     }
     let _lock = record::lock(store)?;
     let mut failure = None;
-    for mut network in record::stored(store)?.into_iter().filter(has) {
-        let mut one = || -> Result<()> {
+    let mut all = record::stored(store)?;
+    let mut left = Vec::new();
+    // The lease goes last: whoever is killed before leaves what says that there is more to do.
+    for (number, network) in all.iter_mut().enumerate().filter(|(_, n)| has(n)) {
+        let one = || -> Result<()> {
             if let Some(lease) = network.leases.get(id) {
                 lease.take_links_away()?;
             }
-            network.leases.remove(id);
-            record::save(store, &network)?;
-            record::tell(
-                store,
-                "disconnect",
-                &network,
-                &[("container", id.to_string())],
-            );
-            if network.leases.is_empty() && network.driver == "bridge" {
+            if network.leases.len() == 1 && network.driver == "bridge" {
                 network::actions::remove_bridge(&network.device, &network.own_addresses())?;
             }
             Ok(())
         };
-        if let Err(e) = one() {
-            failure.get_or_insert(e);
+        match one() {
+            Ok(()) => {
+                network.leases.remove(id);
+                left.push(number);
+            }
+            Err(e) => {
+                failure.get_or_insert(e);
+            }
         }
     }
-    if let Err(e) = walls::sync(store) {
+    if let Err(e) = walls::write(store, &all) {
         failure.get_or_insert(e);
+    }
+    let who = [("container", id.to_string())];
+    for network in left.iter().filter_map(|number| all.get(*number)) {
+        match record::save(store, network) {
+            Ok(()) => record::tell(store, "disconnect", network, &who),
+            Err(e) => {
+                failure.get_or_insert(e);
+            }
+        }
     }
     failure.map_or(Ok(()), Err)
 }

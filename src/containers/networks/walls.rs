@@ -30,7 +30,11 @@ fn table(store: &Store) -> Result<String> {
 
 /// Has the table as the leases want it. Call it with the networks' lock held.
 pub(super) fn sync(store: &Store) -> Result<()> {
-    let networks = record::stored(store)?;
+    write(store, &record::stored(store)?)
+}
+
+/// The same, as if the networks were these.
+pub(super) fn write(store: &Store, networks: &[Network]) -> Result<()> {
     let used = |n: &&Network| n.driver == "bridge" && !n.leases.is_empty();
     let (mut walls, mut published) = (Vec::new(), Vec::new());
     for network in networks.iter().filter(used) {
