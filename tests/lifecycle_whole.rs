@@ -394,7 +394,10 @@ fn all_of_it_is_counted_and_cleared_up() {
         host.ok(&["system", "info", "-f", "{{.Driver}}"]),
         "overlayfs"
     );
+    host.ok(&["network", "create", "unused"]);
+    host.ok(&["network", "create", "--label", "keep", "kept"]);
     let out = host.ok(&["system", "prune", "-f", "--filter", "label!=keep"]);
+    assert!(out.contains("Deleted Networks:\nunused\n\n"), "{out}");
     assert!(
         out.contains("Deleted Containers:") && out.ends_with("50kB"),
         "{out}"

@@ -7,10 +7,11 @@ use crate::cli::filters::{Prune, key_value};
 use crate::cli::image::change as images;
 use crate::cli::volume::change as volumes;
 use crate::cli::container;
+use crate::containers::networks;
 use crate::error::Result;
 use crate::ui;
 
-/// Remove containers that do not run, images without a name, and if asked volumes
+/// Remove containers that do not run, networks that none uses, images without a name, and if asked volumes
 ///
 /// Nothing is asked before. Volumes with a name are left, whatever is said; `volume prune --all`
 /// removes those.
@@ -28,7 +29,7 @@ pub struct PruneArgs {
     /// For docker's users: nothing is asked here
     #[arg(short, long, hide = true)]
     force: bool,
-    /// Only some: until=TIME (made before; containers and images alone), label=KEY[=VALUE],
+    /// Only some: until=TIME (made before; not volumes), label=KEY[=VALUE],
     /// label!=KEY[=VALUE]. Repeatable
     #[arg(long = "filter", value_name = "KEY=VALUE", value_parser = key_value)]
     filters: Vec<String>,
@@ -42,6 +43,10 @@ pub fn prune(args: PruneArgs) -> Result<u8> {
     let filter = Prune::parse(&args.filters, &[])?;
     let (gone, mut freed) = container::pruned(&store, &filter)?;
     container::say_deleted(&gone);
+    let unused = networks::prune(&store, |n| filter.takes(Some(n.created), &n.labels))?;
+    if !unused.is_empty() {
+        ui::out(format_args!("Deleted Networks:\n{}\n", unused.join("\n")));
+    }
     if args.volumes {
         let (gone, held) = volumes::volumes_pruned(&store, false, |v| filter.labels(&v.labels))?;
         if !gone.is_empty() {
