@@ -13,7 +13,7 @@ mod common;
 use common::network::own_network;
 use common::{Host, LeakCheck, Run, TempRoot};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -136,6 +136,65 @@ fn it_outlives_the_monitor_and_ends_with_the_container() {
     host.ok(&["stop", "box"]);
     until("the end of slirp4netns", || slirp_of(&pid).is_none());
     host.ok(&["rm", "box"]);
+}
+
+#[test]
+fn a_published_port_is_answered_on_the_host_and_ends_with_the_container() {
+    needs!("root", "ip", "slirp4netns");
+    let _network = own_network();
+    let host = Host::new("slirp-ports");
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    let publish = format!("127.0.0.1:{port}:80");
+    let start = |name: &str| {
+        let script = "while :; do echo hello | nc -l -p 80; done";
+        let args = [
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            "slirp4netns",
+            "-p",
+        ];
+        host.go(&[&args[..], &[&publish, "lab", "sh", "-c", script]].concat())
+    };
+    let taken = start("taken").fails(125, &["cannot publish port 127.0.0.1:", "/tcp"]);
+    assert!(
+        taken.stderr.contains("another process has this port"),
+        "{taken}"
+    );
+    drop(free);
+    start("box").success();
+    let ask = || {
+        let mut text = String::new();
+        if let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            let _ = stream.read_to_string(&mut text); // nothing, where the program is between two
+        }
+        text
+    };
+    until("an answer of the container", || ask().contains("hello"));
+    let told = host.ok(&["port", "box"]);
+    assert_eq!(told, format!("80/tcp -> 127.0.0.1:{port}"));
+    host.ok(&["rm", "-f", "box"]);
+    until("the port to be free", || {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    });
+    let any = [
+        "run",
+        "--rm",
+        "--network",
+        "slirp4netns",
+        "-p",
+        "80",
+        "lab",
+        "true",
+    ];
+    assert!(
+        host.fails(125, &any)
+            .contains("publishes a port by its number")
+    );
 }
 
 #[test]

@@ -373,7 +373,7 @@ impl Monitor {
             let path = self.container.dir.join("config.json");
             state::write_atomically(&path, &text, 0o600, false)?;
         }
-        let attachment = networks::plan(&store, &self.container, self.host.rootless)?;
+        let attachment = networks::plan(&store, &self.container, self.host.rootless, false)?;
         let mut plan = Plan {
             steps: attachment.steps,
             ..Plan::default()

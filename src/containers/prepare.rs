@@ -80,9 +80,9 @@ pub fn prepare(
     let built = config::build(&input)?;
     plan.warnings.extend(built.warnings);
     let spec = built.spec;
-    let attachment = networks::plan(store, container, host.rootless)?;
     let mut warning = None;
     let slirp = user_network::slirp(container, host.rootless, &mut warning)?;
+    let attachment = networks::plan(store, container, host.rootless, slirp.is_some())?;
     plan.warnings.extend(warning);
     let reach = user_network::reach(&h.network_mode, slirp.is_some(), &attachment.endpoints);
     let mut files = Vec::new();

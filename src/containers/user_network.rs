@@ -8,12 +8,13 @@
 //! What it implements: the words of podman's `--network slirp4netns`.
 //! Interface: [`slirp`], [`is_slirp`], [`reach`]. Read next: [`crate::network::slirp`].
 
-use super::model::HostConfig;
 use super::name_files::Reach;
+use super::networks::ports;
 use super::store::Container;
 use crate::error::{Error, Kind, Result};
 use crate::network::Endpoint;
-use crate::network::slirp::{self, Slirp};
+use crate::network::slirp::{self, Forward, Slirp};
+use std::net::IpAddr;
 
 /// Whether a network mode asks for it by name.
 pub fn is_slirp(mode: &str) -> bool {
@@ -70,14 +71,32 @@ pub fn slirp(
     Ok(Some(Slirp {
         program,
         host_loopback,
-        forwards: forwards(h)?,
+        forwards: forwards(container)?,
         dir: container.run.clone(),
     }))
 }
 
-/// Published ports.
-fn forwards(_h: &HostConfig) -> Result<Vec<slirp::Forward>> {
-    Ok(Vec::new())
+/// Published ports, by number: nobody would learn which one was chosen. Errors: others.
+fn forwards(container: &Container) -> Result<Vec<Forward>> {
+    let unsupported = |text: String| Error::kind(Kind::Unsupported, text).topic("rootless");
+    let one = |asked: ports::Asked| {
+        let IpAddr::V4(address) = asked.host else {
+            let text = format!("a user-mode network publishes no port on {}", asked.host);
+            return Err(unsupported(text).hint("it listens on addresses of IPv4 alone"));
+        };
+        let (port, last) = asked.host_ports;
+        if port == 0 || port != last {
+            let text = "a user-mode network publishes a port by its number".to_string();
+            return Err(unsupported(text).hint("-p HOST:CONTAINER, as -p 8080:80"));
+        }
+        Ok(Forward {
+            protocol: asked.protocol.name().into(),
+            address,
+            port,
+            inner: asked.container_port,
+        })
+    };
+    ports::asked(container)?.into_iter().map(one).collect()
 }
 
 /// Where a container's names come from. `slirp`: it has a user-mode network.

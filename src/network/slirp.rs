@@ -80,6 +80,9 @@ pub struct Slirp {
     pub dir: PathBuf,
 }
 
+/// The API's socket in that directory, where ports are published.
+pub const SOCKET: &str = "slirp4netns.sock";
+
 /// What the monitor holds of a running one.
 #[derive(Debug)]
 pub struct Keeper {
@@ -139,14 +142,11 @@ impl Slirp {
             all.push("--disable-host-loopback".into());
         }
         if !self.forwards.is_empty() {
-            all.push(format!("--api-socket={}", self.socket().display()));
+            // Where it works is the run directory: a socket's path has 107 bytes at most.
+            all.push(format!("--api-socket={SOCKET}"));
         }
         all.extend([pid.to_string(), DEVICE.to_string()]);
         all
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.join("slirp4netns.sock")
     }
 
     /// Starts it for the container whose first process is `pid`, and waits until the network is
@@ -156,6 +156,11 @@ impl Slirp {
         let log_path = self.dir.join("slirp4netns.log");
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
         let log = std::fs::File::from(sys::fs::open(&log_path, flags, 0o600).context(what)?);
+        let socket = self.dir.join(SOCKET);
+        if socket.exists() {
+            // Of the life before, when the container is restarted.
+            sys::fs::unlinkat(sys::fs::CWD, &socket, 0).context(what)?;
+        }
         let (ready, ready_end) = sys::poll::pipe().context(what)?;
         let (exit_end, pipe) = match ends_by_itself() {
             true => (pidfd.as_fd().try_clone_to_owned().context(what)?, None),
@@ -171,7 +176,10 @@ impl Slirp {
         let mut command = Command::new(&self.program);
         command
             .args(self.arguments(&pid.to_string(), &number(&exit), &number(&told)))
-            .current_dir("/")
+            .current_dir(match self.forwards.is_empty() {
+                true => Path::new("/"),
+                false => &self.dir,
+            })
             .stdin(Stdio::null())
             .stdout(log.try_clone().context(what)?)
             .stderr(log);
@@ -225,7 +233,7 @@ impl Slirp {
                     forward.address, forward.port, forward.protocol
                 )
             };
-            let answer = ask(&self.socket(), &forward.request()).with_context(what)?;
+            let answer = ask(&self.dir, &forward.request()).with_context(what)?;
             if let Some(error) = answer.get("error") {
                 let text = error["desc"].as_str().unwrap_or("refused").to_string();
                 let busy = text.contains("add_hostfwd");
@@ -257,9 +265,12 @@ impl Forward {
     }
 }
 
-/// One request of slirp4netns's API: a connection, a JSON document each way.
-fn ask(socket: &Path, request: &serde_json::Value) -> Result<serde_json::Value> {
+/// One request of slirp4netns's API, whose socket is in this directory: a connection, a JSON document
+/// each way.
+fn ask(dir: &Path, request: &serde_json::Value) -> Result<serde_json::Value> {
     let what = "cannot talk to slirp4netns";
+    let dir = sys::fs::open(dir, libc::O_PATH | libc::O_DIRECTORY, 0).context(what)?;
+    let socket = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd());
     let mut stream = UnixStream::connect(socket).context(what)?;
     let patience = Some(Duration::from_millis(PATIENCE_MS as u64));
     stream.set_read_timeout(patience).context(what)?;

@@ -76,7 +76,13 @@ pub fn wanted(container: &Container) -> Vec<EndpointConfig> {
 
 /// Plans a start: addresses, bridges, links. Touches nothing. Errors: a network is not there, or
 /// has no free address.
-pub fn plan(store: &Store, container: &Container, rootless: bool) -> Result<Attachment> {
+/// `user_mode`: it has a user-mode network, which publishes its ports.
+pub fn plan(
+    store: &Store,
+    container: &Container,
+    rootless: bool,
+    user_mode: bool,
+) -> Result<Attachment> {
     let mut all = Attachment::default();
     let wanted = wanted(container);
     let asked = ports::asked(container)?;
@@ -85,7 +91,7 @@ pub fn plan(store: &Store, container: &Container, rootless: bool) -> Result<Atta
         if matches!(mode, "" | "default") && !rootless {
             all.warnings.push(obstacle::warning(store));
         }
-        if !asked.is_empty() {
+        if !asked.is_empty() && !user_mode {
             all.warnings.push(match mode {
                 "host" => "published ports are discarded when using host network mode".into(),
                 _ => "published ports are discarded: the container is in no network".into(),

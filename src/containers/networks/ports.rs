@@ -17,6 +17,7 @@ use super::{lease::Lease, record};
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::network::rules::Protocol;
+use crate::network::slirp;
 use crate::sys::{self, Errno};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -62,6 +63,18 @@ pub struct Asked {
     pub host_ports: (u16, u16),
     /// The container's port.
     pub container_port: u16,
+}
+
+impl Asked {
+    /// The port, where nothing is left open.
+    fn into_port(self) -> Port {
+        Port {
+            protocol: self.protocol,
+            host: self.host,
+            host_port: self.host_ports.0,
+            container_port: self.container_port,
+        }
+    }
 }
 
 /// What a container asks for: `-p`, and with `-P` each port that is exposed.
@@ -241,7 +254,15 @@ fn hold(store: &Store, asked: &Asked) -> Result<(OwnedFd, Port)> {
 pub fn of(container: &Container) -> Result<Vec<Port>> {
     let networks = record::stored(&Store::of(container))?;
     let leases = networks.iter().filter_map(|n| n.leases.get(container.id()));
-    Ok(leases.flat_map(|l| l.ports.clone()).collect())
+    let mut all: Vec<Port> = leases.flat_map(|l| l.ports.clone()).collect();
+    // A user-mode network has no lease; it publishes what was asked for.
+    if all.is_empty() && container.run.join(slirp::SOCKET).exists() {
+        all = asked(container)?
+            .into_iter()
+            .map(Asked::into_port)
+            .collect();
+    }
+    Ok(all)
 }
 
 /// Holds again what a container publishes, for a monitor that takes over. What cannot be held (some
