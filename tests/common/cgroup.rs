@@ -84,7 +84,7 @@ pub fn limit<'a>(stat: &'a Value, what: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no {what} in {stat:#}"))
 }
 
-/// Waits up to 20 seconds.
+/// Waits up to a minute.
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
