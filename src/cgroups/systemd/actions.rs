@@ -99,30 +99,22 @@ pub fn set_up(
 fn own_properties(unit: &Unit) -> Vec<Property> {
     let text = |t: &str| Value::Text(t.into());
     let container = unit.name.trim_end_matches(".scope");
-    let mut list = vec![
-        (
-            "Description",
-            text(&format!("glassbox container {container}")),
-        ),
-        ("Slice", text(&unit.slice)),
-        ("Delegate", Value::Bool(true)),
+    let description = format!("glassbox container {container}");
+    let mut list: Vec<Property> = vec![
+        ("Description".into(), text(&description)),
+        ("Slice".into(), text(&unit.slice)),
+        ("Delegate".into(), Value::Bool(true)),
         // It has no business with the boot or the shutdown of the host.
-        ("DefaultDependencies", Value::Bool(false)),
+        ("DefaultDependencies".into(), Value::Bool(false)),
     ];
     if unit.manager.version >= 236 {
         // One that failed is forgotten like any other, and its name is free again.
-        list.push(("CollectMode", text("inactive-or-failed")));
+        list.push(("CollectMode".into(), text("inactive-or-failed")));
     }
-    for accounting in ["CPU", "IO", "Memory", "Tasks"] {
-        let name = match accounting {
-            "CPU" => "CPUAccounting",
-            "IO" => "IOAccounting",
-            "Memory" => "MemoryAccounting",
-            _ => "TasksAccounting",
-        };
-        list.push((name, Value::Bool(true)));
+    for accounting in ["CPU", "IO", "Memory", "Tasks"].map(|of| format!("{of}Accounting")) {
+        list.push((accounting, Value::Bool(true)));
     }
-    list.into_iter().map(|(n, v)| (n.to_string(), v)).collect()
+    list
 }
 
 /// `NAME=value NAME=value`

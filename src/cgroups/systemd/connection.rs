@@ -171,6 +171,11 @@ impl Connection {
         }
     }
 
+    /// Calls a method of the manager itself.
+    fn manage(&mut self, member: &str, arguments: (&str, Writer), words: Option<&str>) -> Answer {
+        self.call(OBJECT, MANAGER, member, arguments, words)
+    }
+
     /// Waits until a job has ended, as it must: `done`. Errors: it ended otherwise.
     fn wait_for(&mut self, job: &str) -> Result<()> {
         let until = Instant::now() + PATIENCE;
@@ -198,13 +203,7 @@ impl Connection {
         body.properties(properties);
         body.no_structs(); // auxiliary units
         let arguments = ("ssa(sv)a(sa(sv))", body);
-        let reply = self.call(
-            OBJECT,
-            MANAGER,
-            "StartTransientUnit",
-            arguments,
-            Some(words),
-        )?;
+        let reply = self.manage("StartTransientUnit", arguments, Some(words))?;
         let job = reply.body().text()?;
         Ok(self.wait_for(&job)?)
     }
@@ -221,7 +220,7 @@ impl Connection {
         body.bool(true);
         body.properties(properties);
         let arguments = ("sba(sv)", body);
-        self.call(OBJECT, MANAGER, "SetUnitProperties", arguments, Some(words))
+        self.manage("SetUnitProperties", arguments, Some(words))
             .map(drop)
     }
 
@@ -232,7 +231,7 @@ impl Connection {
         body.text(name);
         body.text("replace");
         let words = format!("systemd, StopUnit({name})");
-        match self.call(OBJECT, MANAGER, "StopUnit", ("ss", body), Some(&words)) {
+        match self.manage("StopUnit", ("ss", body), Some(&words)) {
             Ok(reply) => {
                 let job = reply.body().text()?;
                 self.wait_for(&job)
@@ -247,13 +246,7 @@ impl Connection {
         let mut body = Writer::default();
         body.text(name);
         let words = format!("systemd, ResetFailedUnit({name})");
-        match self.call(
-            OBJECT,
-            MANAGER,
-            "ResetFailedUnit",
-            ("s", body),
-            Some(&words),
-        ) {
+        match self.manage("ResetFailedUnit", ("s", body), Some(&words)) {
             Err(Refusal::Lost(error)) => Err(error),
             _ => Ok(()),
         }
@@ -278,7 +271,7 @@ impl Connection {
         // Asking for the property of a unit by its path would make systemd look for the unit.
         let mut body = Writer::default();
         body.text(unit);
-        let object = match self.call(OBJECT, MANAGER, "GetUnit", ("s", body), None) {
+        let object = match self.manage("GetUnit", ("s", body), None) {
             Ok(reply) => reply.body().text()?,
             Err(Refusal::Said(..)) => {
                 return Err(Error::kind(

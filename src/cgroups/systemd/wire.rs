@@ -203,20 +203,35 @@ pub fn call(
     signature: &str,
     body: Writer,
 ) -> Vec<u8> {
+    let fields = [
+        (1, Value::Path(path.into())),
+        (2, Value::Text(interface.into())),
+        (3, Value::Text(member.into())),
+        (6, Value::Text("org.freedesktop.systemd1".into())),
+    ];
+    message([CALL, 0], serial, &fields, signature, body)
+}
+
+/// A message of this kind, with these flags: its header, whose last field is the signature of the
+/// body, and the body.
+fn message(
+    kind_and_flags: [u8; 2],
+    serial: u32,
+    fields: &[(u8, Value)],
+    signature: &str,
+    body: Writer,
+) -> Vec<u8> {
+    let [kind, flags] = kind_and_flags;
     let mut message = Writer::default();
-    message.bytes.extend([b'l', CALL, 0, 1]);
+    message.bytes.extend([b'l', kind, flags, 1]);
     message.u32(body.bytes.len() as u32);
     message.u32(serial);
     message.array(8, |w| {
-        let mut field = |code: u8, value: &Value| {
+        for (code, value) in fields {
             w.align(8);
-            w.bytes.push(code);
+            w.bytes.push(*code);
             w.variant(value);
-        };
-        field(1, &Value::Path(path.into()));
-        field(2, &Value::Text(interface.into()));
-        field(3, &Value::Text(member.into()));
-        field(6, &Value::Text("org.freedesktop.systemd1".into()));
+        }
         if !signature.is_empty() {
             w.align(8);
             w.bytes.push(8);
@@ -233,33 +248,16 @@ pub fn call(
 /// signal called `member`, or an error of that name.
 #[cfg(test)]
 pub fn answer(kind: u8, answers: u32, member: &str, signature: &str, body: Writer) -> Vec<u8> {
-    let mut message = Writer::default();
-    message.bytes.extend([b'l', kind, 1, 1]);
-    message.u32(body.bytes.len() as u32);
-    message.u32(1);
-    message.array(8, |w| {
-        let mut field = |code: u8, value: &Value| {
-            w.align(8);
-            w.bytes.push(code);
-            w.variant(value);
-        };
-        match kind {
-            SIGNAL => field(3, &Value::Text(member.into())),
-            ERROR => field(
-                4,
-                &Value::Text(format!("org.freedesktop.systemd1.{member}")),
-            ),
-            _ => {}
+    let mut fields = vec![(5, Value::U32(answers))];
+    match kind {
+        SIGNAL => fields.push((3, Value::Text(member.into()))),
+        ERROR => {
+            let name = format!("org.freedesktop.systemd1.{member}");
+            fields.push((4, Value::Text(name)));
         }
-        field(5, &Value::U32(answers));
-        w.align(8);
-        w.bytes.push(8);
-        w.signature("g");
-        w.signature(signature);
-    });
-    message.align(8);
-    message.bytes.extend(body.bytes);
-    message.bytes
+        _ => {}
+    }
+    message([kind, 1], 1, &fields, signature, body)
 }
 
 const CALL: u8 = 1;
