@@ -68,8 +68,8 @@ fn what_was_fetched_once_is_given_out_again() {
     cache.ask("HEAD", &path, &[], b"").has(200);
     assert_eq!(questions(), asked);
     // gc takes nothing of it, and the layout is one that other tools read.
-    let data = cache.data.display().to_string();
-    run(["registry", "gc", "--data", &data, "--grace", "0s"])
+    cache
+        .gc(&["--grace", "0s"])
         .success()
         .out_has("removed 0 tags, 0 manifests, 0 blobs");
     wait_for("its index", || {
@@ -422,9 +422,8 @@ fn gc_forgets_what_a_cache_is_not_asked_for_and_it_comes_again() {
     let then = FileTimes::new().set_modified(SystemTime::now() - week);
     File::open(tag("old")).unwrap().set_times(then).unwrap();
     let gc = |registry: &OurRegistry, more: &[&str]| {
-        let data = registry.data.display().to_string();
-        let words = ["registry", "gc", "--json", "--grace", "0s", "--data", &data];
-        run([&words[..], &["--unused-for", "7d"], more].concat())
+        let flags = ["--json", "--grace", "0s", "--unused-for", "7d"];
+        registry.gc(&[&flags[..], more].concat())
     };
     // Two manifests with a layer each; a manifest is a blob as well.
     let blobs =

@@ -61,10 +61,8 @@ fn files(dir: &Path) -> usize {
 }
 
 fn gc(registry: &OurRegistry, flags: &[&str]) -> Value {
-    let data = registry.data.display().to_string();
-    run([&["registry", "gc", "--json", "--data", &data], flags].concat())
-        .success()
-        .json()
+    let flags = [&["--json"], flags].concat();
+    registry.gc(&flags).success().json()
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! Interface: [`OurRegistry`], [`Reply`]. Read next: `tests/registry_server.rs`.
 
 use super::peers::Peers;
-use super::{TempRoot, binary};
+use super::{Output, TempRoot, binary, run};
 use glassbox::spec::digest::Digest;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -65,6 +65,12 @@ impl OurRegistry {
             .spawn()
             .expect("our binary starts");
         OurRegistry::listening(child, data, log)
+    }
+
+    /// What `registry gc` with these flags does beside it.
+    pub fn gc(&self, flags: &[&str]) -> Output {
+        let data = self.data.display().to_string();
+        run([&["registry", "gc", "--data", &data], flags].concat())
     }
 
     /// One in the place of other engines, whose loopback is not this host's: it cannot be asked from
