@@ -5,9 +5,8 @@
 //! stops a unit makes a job; its end is told to all who are connected.
 //!
 //! ```text
-//!   us    \0 AUTH EXTERNAL 30              who we are: the user id's digits, each in hexadecimal
+//!   us    \0 AUTH EXTERNAL 30 BEGIN        who we are: the user id's digits, each in hexadecimal
 //!   them  OK ID                            the kernel has told them the same (SO_PEERCRED)
-//!   us    BEGIN
 //!   us    StartTransientUnit(…)            wire.rs
 //!   them  reply: /org/…/job/7
 //!   them  signal JobRemoved(7, …, done)
@@ -82,7 +81,9 @@ impl Connection {
     fn authenticate(&mut self) -> Result<()> {
         let id = outer_uid().to_string();
         let digits: String = id.bytes().map(|b| format!("{b:02x}")).collect();
-        let hello = format!("\0AUTH EXTERNAL {digits}\r\n");
+        // All of it at once, and what comes next only after the answer: a message that systemd reads
+        // together with BEGIN lies there until more comes.
+        let hello = format!("\0AUTH EXTERNAL {digits}\r\nBEGIN\r\n");
         sys::socket::send(&self.socket, hello.as_bytes())?;
         let until = Instant::now() + PATIENCE;
         let line = loop {
@@ -95,7 +96,6 @@ impl Connection {
         if !line.starts_with("OK") {
             return Err(Error::new(format!("it does not know user {id}: {line}")));
         }
-        sys::socket::send(&self.socket, b"BEGIN\r\n")?;
         Ok(())
     }
 
