@@ -1,15 +1,18 @@
 //! The binary: parses the first word, runs that subcommand, prints an error once.
 //!
-//! Everything else is in the library. Read next: [`glassbox::cli`].
+//! Everything else is in the library. Read next: [`glassbox::cli`]; for what stands in place of
+//! `fn main`, [`glassbox::sys::entry`].
 
-use std::process::ExitCode;
+#![no_main]
 
-fn main() -> ExitCode {
+glassbox::entry!(run);
+
+fn run() -> u8 {
     match glassbox::cli::run(std::env::args_os().collect()) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(error) => {
             glassbox::ui::print_error(&error);
-            ExitCode::from(error.exit_status())
+            error.exit_status()
         }
     }
 }

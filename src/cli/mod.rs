@@ -123,6 +123,21 @@ fn goes_into_containers(name: &str, matches: &clap::ArgMatches) -> bool {
     })
 }
 
+/// Whether a command line looks like one of them, flags unread. Who is wrong here starts twice for
+/// nothing.
+fn may_go_into_containers(name: &str, rest: &[OsString]) -> bool {
+    INTO_CONTAINERS.iter().any(|(command, below)| {
+        let one_of = |word: &OsString| below.iter().any(|c| word == c);
+        *command == name && (below.is_empty() || rest.iter().any(one_of))
+    })
+}
+
+/// Whether it could be done. Whoever cannot may still read the help, or hear what is wrong with the
+/// flags.
+fn protect_early() -> bool {
+    own_binary::protect().is_ok()
+}
+
 fn usage(e: clap::Error) -> Error {
     Error::kind(Kind::Usage, e.to_string())
 }
@@ -153,13 +168,15 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
     words::translate(&mut args);
     let first = args.get(1).and_then(|a| a.to_str()).unwrap_or("");
     if let Some(entry) = COMMANDS.iter().find(|c| c.name == first) {
+        // Before the flags are read, as they would be read again by the copy.
+        let protected = may_go_into_containers(entry.name, &args[2..]) && protect_early();
         let command = (entry.build)()
             .bin_name(format!("glassbox {}", entry.name))
             .version(env!("CARGO_PKG_VERSION"));
         let args = switches::rewrite(&command, &args[1..]);
         return match command.try_get_matches_from(args) {
             Ok(matches) => {
-                if goes_into_containers(entry.name, &matches) {
+                if !protected && goes_into_containers(entry.name, &matches) {
                     own_binary::protect()?;
                 }
                 (entry.run)(matches).or_else(|error| refused(entry.name, error))

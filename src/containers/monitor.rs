@@ -26,6 +26,7 @@ use super::health::{self, Health};
 use super::log::Writer;
 use super::name_service::{self, NameService};
 use super::prepare::Prepared;
+use super::start;
 use super::state::{self, Phase, Status};
 use super::store::{Container, Store};
 use super::time::Time;
@@ -38,8 +39,9 @@ use crate::network::Endpoint;
 use crate::network::slirp::{self, Keeper};
 use crate::runtime::{self, Launched, Outer};
 use crate::spec::runtime::Spec;
-use crate::sys::{self, process::Exit};
+use crate::sys::{self, process::Exit, record::Arena};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use streams::{Client, Streams};
 
 /// Running this long proves that a start was good: the next pause is short again.
@@ -62,6 +64,10 @@ pub struct Monitor {
     lock: Option<std::fs::File>,
     /// Its user-mode network, if it has one and this monitor has started it.
     slirp: Option<Keeper>,
+    /// What it records next is a start's, which has a journal of its own.
+    begins_journal: bool,
+    /// The record of the start. An init of ours lives as long as the container, and goes on with it.
+    record: Option<Arc<Arena>>,
 }
 
 impl Monitor {
@@ -86,6 +92,8 @@ impl Monitor {
             host,
             lock: None,
             slirp: None,
+            begins_journal: true,
+            record: None,
         };
         let begun = monitor.begin(prepared.plan, &mut *watch, options);
         drop(watch);
@@ -134,14 +142,12 @@ impl Monitor {
             host,
             lock: None,
             slirp: None,
+            begins_journal: false,
+            record: None,
         };
         monitor.settle()?;
         monitor.held = networks::ports::hold_again(&monitor.container);
-        let flags = libc::O_RDWR; // it was there at the start, or recording is off
-        if let Ok(file) = sys::fs::open(monitor.container.journal(), flags, 0) {
-            sys::record::install(sys::record::Arena::in_file(&file.into()).ok());
-            Event::operation("adopt").record();
-        }
+        start::begin_recording("adopt", false)?;
         monitor.status = Status {
             monitor: std::process::id() as i32,
             ..monitor.container.written_status()?
@@ -300,12 +306,18 @@ impl Monitor {
     ) -> i32 {
         // Listen first: who hears that it runs may connect at once.
         let listener = attach::listen(&self.container.run).ok();
+        // What follows is no set-up any more; nothing is recorded until the end. Who does not stay
+        // may look at once, so the journal is there before; others need not wait for it.
+        let stays = wants.output;
+        if !stays {
+            self.save_journal();
+        }
         let mut first = Client::new(first, wants);
         first.say(&Message::Started(self.status.pid));
+        if stays {
+            self.save_journal();
+        }
         let mut clients = vec![first];
-        // What follows is no set-up any more; the record is closed until the end.
-        let arena = sys::record::current();
-        sys::record::install(None);
         let mut pause = 100;
         loop {
             if let Some(launched) = running.take() {
@@ -315,13 +327,16 @@ impl Monitor {
                 let exit = streams.serve(&launched, listener.as_ref(), &mut clients, &mut |word| {
                     self.hear(word)
                 });
-                sys::record::install(arena.clone());
-                Event::operation("stop").record();
-                let again = self.ended(exit, &mut streams, &mut clients);
-                sys::record::install(None);
-                if !again {
+                if let Some(record) = self.record.take() {
+                    sys::record::install(Some(record));
+                    Event::operation("stop").record();
+                } else if let Err(e) = start::begin_recording("stop", false) {
+                    self.status.error = format!("{e:#}");
+                }
+                if !self.ended(exit, &mut streams, &mut clients) {
                     break;
                 }
+                self.save_journal();
                 for client in &mut clients {
                     client.say(&Message::Ended(self.status.exit_code));
                 }
@@ -347,7 +362,10 @@ impl Monitor {
             }
             self.status.restart_count += 1;
             match self.relaunch() {
-                Ok((next, its)) => (running, streams) = (Some(next), its),
+                Ok((next, its)) => {
+                    self.save_journal();
+                    (running, streams) = (Some(next), its);
+                }
                 Err(error) => {
                     self.failed(&error);
                     break;
@@ -364,6 +382,8 @@ impl Monitor {
 
     /// Starts it again. Whose namespaces it shares may have others by now.
     fn relaunch(&mut self) -> Result<(Launched, Streams)> {
+        self.begins_journal = true;
+        start::begin_recording("restart", false)?;
         self.spec = lifecycle::spec(&self.container)?; // `update` may have changed its limits
         config::volumes_are_filled(&mut self.spec);
         let store = Store::of(&self.container);
@@ -512,8 +532,20 @@ impl Monitor {
             && let Ok(_lock) = self.container.lock()
         {
             let _ = remove::remove_directories(&self.container, true); // the next command sweeps
+            sys::record::install(None); // with it went its journal
         }
+        self.save_journal();
         self.lock = None;
+    }
+
+    /// Puts what was recorded on disk. Where that cannot be, its status says so.
+    fn save_journal(&mut self) {
+        self.record = sys::record::current();
+        if let Err(e) = start::save_journal(&self.container, self.begins_journal) {
+            self.status.error = format!("{e:#}");
+            let _ = self.container.write_status(&self.status); // the error is that of a full disk
+        }
+        self.begins_journal = false;
     }
 
     /// It could not be started: whatever exists of it goes, and the reason is written down.

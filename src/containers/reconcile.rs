@@ -13,8 +13,9 @@
 //! | nothing else: the program has ended as well | its end is written down; its status is known where `--init` wrote it |
 //!
 //! A container with `--rm` that has ended is removed, as its monitor would have done.
-//! Interface: [`status`], [`repair`]. Read next: `monitor.rs`.
+//! Interface: [`status`], [`known`], [`repair`]. Read next: `monitor.rs`.
 
+use super::lifecycle;
 use super::log::Writer;
 use super::spool::Spool;
 use super::start;
@@ -32,16 +33,24 @@ const UNKNOWN: &str = "its monitor was killed, so its exit status is not known";
 /// What is true about a container now; puts it right first when its monitor is gone. Errors: its
 /// files cannot be read, or the clearing up failed.
 pub fn status(container: &Container) -> Result<Status> {
-    let status = container.written_status()?;
-    if !status.phase.is_live() || container.monitor_lives()? {
+    if let Some(status) = known(container)? {
         return Ok(status);
     }
+    let status = container.written_status()?;
     let _lock = match container.lock() {
         Ok(lock) => lock,
         Err(e) if e.get_kind() == crate::error::Kind::NotFound => return Ok(status),
         Err(e) => return Err(e),
     };
     repair(container)
+}
+
+/// What is written down about a container, if it is true: it does not run, or its monitor lives.
+/// Only reads.
+pub fn known(container: &Container) -> Result<Option<Status>> {
+    let status = container.written_status()?;
+    let known = !status.phase.is_live() || container.monitor_lives()?;
+    Ok(known.then_some(status))
 }
 
 /// [`status`], after a start that is under way has come to its end.
@@ -137,10 +146,10 @@ pub fn clear(container: &Container) -> Result<()> {
 }
 
 /// The container's first process, if it still runs: the written one, or (when the monitor was
-/// killed before it could write) the one that the journal has.
+/// killed before it could write) the one that is in the container's cgroup.
 pub fn find_init(container: &Container, status: &Status) -> Option<OwnedFd> {
     let (pid, start) = match status.pid {
-        0 => (cloned_pid(container)?, None),
+        0 => (first_of_group(container)?, None),
         pid => (pid, Some(status.pid_start)),
     };
     let pidfd = sys::process::pidfd_open(pid).ok()?;
@@ -148,14 +157,10 @@ pub fn find_init(container: &Container, status: &Status) -> Option<OwnedFd> {
     start.is_none_or(|s| s == now).then_some(pidfd)
 }
 
-fn cloned_pid(container: &Container) -> Option<i32> {
-    let records = crate::journal::read(&container.journal()).ok()?;
-    let pid = records.iter().rev().find_map(|r| match r {
-        crate::journal::Record::Call(c) if c.call == "clone3" => c.returned,
-        _ => None,
-    })?;
-    let pid = i32::try_from(pid).ok().filter(|p| *p > 0)?;
-    // The number alone may have been reused: only a process in this container's cgroup is meant.
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    groups.contains(container.id()).then_some(pid)
+fn first_of_group(container: &Container) -> Option<i32> {
+    let spec = lifecycle::spec(container).ok()?;
+    let group = crate::runtime::group_of(&spec, &Host::detect().ok()?).ok()??;
+    crate::cgroups::lifecycle::all_pids(&group)
+        .into_iter()
+        .next()
 }

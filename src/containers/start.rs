@@ -56,18 +56,21 @@ fn journal_is_off() -> bool {
     std::env::var_os("GLASSBOX_JOURNAL").is_some_and(|v| v == "off")
 }
 
-/// Moves the record into the container's journal, which begins anew with each start.
-fn begin_journal(container: &Container) -> Result<()> {
-    let Some(earlier) = sys::record::current().filter(|_| !journal_is_off()) else {
+/// Appends what was recorded to the container's journal, and ends the recording. A start's begins
+/// it `anew`. Errors: the file cannot be made or written, and has what it had before.
+pub(super) fn save_journal(container: &Container, anew: bool) -> Result<()> {
+    let record = sys::record::current().filter(|_| !journal_is_off());
+    let flags = libc::O_RDWR | libc::O_CREAT | if anew { libc::O_TRUNC } else { 0 };
+    // Recorded as any other call; what puts the record itself on disk is not.
+    let file = record
+        .is_some()
+        .then(|| sys::fs::open(container.journal(), flags, 0o600));
+    sys::record::install(None);
+    let (Some(record), Some(file)) = (record, file) else {
         return Ok(());
     };
-    let what = || format!("cannot make the journal of container {}", container.name());
-    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
-    let file = sys::fs::open(container.journal(), flags, 0o600).with_context(what)?;
-    let arena: Arc<Arena> = Arena::in_file(&File::from(file)).with_context(what)?;
-    arena.append_all(&earlier);
-    sys::record::install(Some(arena));
-    Ok(())
+    let saved = file.and_then(|file| record.save(&File::from(file)));
+    saved.with_context(|| format!("cannot write the journal of container {}", container.name()))
 }
 
 /// Starts a prepared container. The caller holds its lock (`lock`), which is released when the
@@ -85,7 +88,6 @@ pub fn start(
     options: &journal::Options,
     lock: File,
 ) -> Result<Started> {
-    begin_journal(container)?;
     let (ours, theirs) = sys::socket::socketpair().context("cannot make a socket pair")?;
     match sys::namespace::clone3(0, None).context("cannot split the monitor off")? {
         Cloned::Child => {
@@ -104,8 +106,10 @@ pub fn start(
         Cloned::Parent { pidfd, .. } => {
             drop(theirs);
             std::mem::forget(watch); // the monitor's copy tells the rest, not this one
-            sys::record::install(None); // the journal is the monitor's now
-            let result = hear(container, ours, wants);
+            // The journal is the monitor's now, unless it is killed before it could write it.
+            let record = sys::record::current();
+            sys::record::install(None);
+            let result = hear(container, ours, wants, record);
             drop(lock);
             let (pid, socket) = result?;
             Ok(Started {
@@ -149,11 +153,18 @@ fn first_word(socket: &OwnedFd) -> Result<Option<Result<i32>>> {
 }
 
 /// Waits for the first word of the monitor that starts the container: the program's process id and
-/// the wire to its monitor.
-fn hear(container: &Container, socket: OwnedFd, wants: Wants) -> Result<(i32, OwnedFd)> {
+/// the wire to its monitor. `record` is what both have recorded.
+fn hear(
+    container: &Container,
+    socket: OwnedFd,
+    wants: Wants,
+    record: Option<Arc<Arena>>,
+) -> Result<(i32, OwnedFd)> {
     if let Some(word) = first_word(&socket)? {
         return Ok((word?, socket));
     }
+    sys::record::install(record);
+    let _ = save_journal(container, true); // how it came to its end is told below
     // It was killed in the middle. Where the program runs already, another monitor has it now;
     // else what had been made is taken away.
     let status = reconcile::repair(container)?;

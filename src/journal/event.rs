@@ -7,7 +7,7 @@
 //! Interface: [`Event`], [`Record`], [`read`]. Read next: [`crate::sys::record`] for the file's
 //! format.
 
-use super::{Actor, Stage};
+use super::{Actor, Stage, Step};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::record;
 use serde::{Deserialize, Serialize};
@@ -131,6 +131,31 @@ impl Event {
         }
     }
 
+    /// Writes an [`Event::Begin`] of this moment: it and the end are what every step has, so they
+    /// are written from what is there, without a copy.
+    pub fn record_begin(step: &Step) {
+        if let Some(arena) = record::current() {
+            arena.append_line(|line| {
+                line.text("event", "begin").text("step", &step.id);
+                line.text("stage", step.stage.name());
+                line.text("actor", step.actor.name()).text("why", &step.why);
+                line.signed("pid", record::pid().into());
+                line.number("at", record::now());
+            });
+        }
+    }
+
+    /// Writes an [`Event::End`] of a step that took `ns`.
+    pub fn record_end(step: &Step, ns: u64, error: Option<&str>) {
+        if let Some(arena) = record::current() {
+            arena.append_line(|line| {
+                line.text("event", "end").text("step", &step.id);
+                line.signed("pid", record::pid().into()).number("ns", ns);
+                line.maybe_text("error", error);
+            });
+        }
+    }
+
     /// The event that opens an operation, with both clocks read now.
     pub fn operation(name: &str) -> Event {
         Event::Operation {
@@ -163,4 +188,53 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
         ));
     }
     Ok(parse(&record::read_file(&content)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Action;
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Action for Nothing {
+        fn calls(&self) -> Vec<super::super::Planned> {
+            Vec::new()
+        }
+        fn apply(&self, _: &mut super::super::Scene) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_written_by_hand_reads_as_the_event() {
+        let arena = record::Arena::anonymous().unwrap();
+        record::install(Some(arena.clone()));
+        let step = Step::parent(Stage::Cgroups, "a-step", "why \"not\"", Nothing);
+        Event::record_begin(&step);
+        Event::record_end(&step, 7, Some("it broke"));
+        record::install(None);
+        let read = parse(&arena.lines(0).0);
+        let pid = std::process::id() as i32;
+        let [Record::Event(Event::Begin { at, .. }), end] = &read[..] else {
+            panic!("{read:?}");
+        };
+        let begin = Event::Begin {
+            step: "a-step".into(),
+            stage: Stage::Cgroups,
+            actor: Actor::Parent,
+            why: "why \"not\"".into(),
+            pid,
+            at: *at,
+        };
+        assert_eq!(read[0], Record::Event(begin));
+        let ended = Event::End {
+            step: "a-step".into(),
+            pid,
+            ns: 7,
+            error: Some("it broke".into()),
+        };
+        assert_eq!(*end, Record::Event(ended));
+    }
 }

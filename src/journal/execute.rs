@@ -135,7 +135,7 @@ pub fn execute(
             }
             turn = Actor::Parent;
         }
-        begin(step);
+        Event::record_begin(step);
         if step.action.is_last_word() {
             running.show_new(watch);
             tell_before(step, watch);
@@ -283,21 +283,6 @@ fn tell_before(step: &Step, watch: &mut dyn Watch) {
     watch.last_word();
 }
 
-fn begin(step: &Step) {
-    if record::current().is_none() {
-        return;
-    }
-    Event::Begin {
-        step: step.id.to_string(),
-        stage: step.stage,
-        actor: step.actor,
-        why: step.why.to_string(),
-        pid: record::pid(),
-        at: record::now(),
-    }
-    .record();
-}
-
 /// Takes one step that has begun: facts before, the action, facts after.
 fn take(step: &Step, scene: &mut Scene, options: &Options) -> Result<()> {
     let role = scene.role;
@@ -323,13 +308,8 @@ fn take(step: &Step, scene: &mut Scene, options: &Options) -> Result<()> {
         );
     }
     let result = result.and_then(|()| fail_on_purpose(step, scene, role, options));
-    Event::End {
-        step: step.id.to_string(),
-        pid: record::pid(),
-        ns,
-        error: result.as_ref().err().map(|e| format!("{e:#}")),
-    }
-    .record();
+    let error = result.as_ref().err().map(|e| format!("{e:#}"));
+    Event::record_end(step, ns, error.as_deref());
     result
 }
 
@@ -428,7 +408,7 @@ fn init(plan: &Plan, clone: &Step, scene: &mut Scene, socket: OwnedFd, options: 
                 Ok(()) => {}
             }
         }
-        begin(step);
+        Event::record_begin(step);
         if step.action.is_pause() {
             if let Err(e) = say(&socket, b"W") {
                 fail(&socket, &e.into()); // its maker was killed: nobody knows of this container

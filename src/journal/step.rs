@@ -72,6 +72,16 @@ pub enum Actor {
     Init,
 }
 
+impl Actor {
+    /// Its name in the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Actor::Parent => "parent",
+            Actor::Init => "init",
+        }
+    }
+}
+
 /// A system call that a step is going to make, before it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {

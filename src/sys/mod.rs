@@ -22,8 +22,10 @@
 pub mod ask;
 pub mod bpf;
 pub mod cred;
+pub mod entry;
 pub mod fs;
 pub mod inet;
+pub mod line;
 pub mod memory;
 pub mod mount;
 pub mod namespace;

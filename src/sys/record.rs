@@ -3,8 +3,12 @@
 //! What it does: a container is made by two processes (the parent, and the init that `clone3`
 //! splits off), and the last call of init is `execve`, after which none of our code runs. So the
 //! record is a piece of memory that both share, mapped `MAP_SHARED` before the split: a call
-//! appends one line to it and costs no system call. It may be backed by a file, and then it *is*
-//! the journal on disk: a process killed in the middle loses nothing that it had recorded.
+//! appends one line to it and costs no system call. As long as one of its processes lives, none
+//! that is killed loses what it had recorded; the last thing one of them does is to append it all
+//! to the journal on disk ([`Arena::save`]). Where the processes of one set-up do not live at the
+//! same time (an OCI runtime's `create` is gone before `start`), the memory is a mapping of the
+//! journal itself ([`Arena::in_file`]), which costs more: every page touched is the file system's
+//! business.
 //!
 //! The format, on disk and in memory:
 //!
@@ -19,9 +23,10 @@
 //! A writer reserves its space by an atomic add to the length and then copies, so processes never
 //! wait for each other.
 //!
-//! Interface: [`Arena`], [`install`], [`Call`]. Read next: [`crate::journal`].
+//! Interface: [`Arena`], [`install`], [`Call`]. Read next: `line.rs`, then [`crate::journal`].
 
 use super::Errno;
+use super::line::Line;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::fs::File;
@@ -59,27 +64,14 @@ pub struct Call {
     pub errno: Option<String>,
 }
 
-/// The same, on its way into the record: what is written down a hundred times a container is not
-/// copied first.
-#[derive(Serialize)]
-struct Borrowed<'a> {
-    at: u64,
-    ns: u64,
-    pid: i32,
-    call: &'a str,
-    args: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    returned: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errno: Option<String>,
-}
-
 /// The shared memory that holds the record.
 pub struct Arena {
     base: *mut u8,
     len: usize,
     /// Up to here there is room below the mapping; a page of a file without room is SIGBUS.
     backed: AtomicUsize,
+    /// Up to here this process has saved it.
+    saved: AtomicUsize,
 }
 
 // SAFETY: the mapping lives as long as the Arena; all writes go through atomics that reserve
@@ -158,6 +150,7 @@ impl Arena {
             base: base as *mut u8,
             len,
             backed: AtomicUsize::new(backed),
+            saved: AtomicUsize::new(0),
         };
         if !arena.back(HEADER) {
             return Err(super::SysError {
@@ -233,14 +226,21 @@ impl Arena {
 
     /// Appends `value` as a line of JSON.
     pub fn append_json(&self, value: &impl Serialize) {
-        thread_local! {
-            static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        if let Ok(line) = serde_json::to_vec(value) {
+            self.append(line);
         }
-        LINE.with_borrow_mut(|line| {
-            line.clear();
-            if serde_json::to_writer(&mut *line, value).is_ok() {
-                self.append(line);
-            }
+    }
+
+    /// Appends a line of JSON whose fields `fill` gives.
+    pub fn append_line(&self, fill: impl FnOnce(&mut Line<'_>)) {
+        thread_local! {
+            static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut line = Line::begin(buffer);
+            fill(&mut line);
+            line.end();
+            self.append(buffer);
         });
     }
 
@@ -271,6 +271,41 @@ impl Arena {
         }
     }
 
+    /// Appends all that it has to the journal in `file`, opened read-write, and begins it if it is
+    /// empty; the next time, what has come since. Errors: those of read(2) and write(2).
+    pub fn save(&self, file: &File) -> super::SysResult<()> {
+        let end = self.end();
+        let saved = self.saved.load(Ordering::Relaxed);
+        // SAFETY: as in `append_all`.
+        let all = unsafe { std::slice::from_raw_parts(self.base, end) };
+        let mut header = [0u8; HEADER];
+        let known = super::reading(
+            "pread64",
+            || "journal, its header".into(),
+            || nix::sys::uio::pread(file, &mut header, 0),
+        )?;
+        let new = &all[saved.max(HEADER).min(end)..];
+        if known < HEADER && saved == 0 {
+            put(file, all, 0)?; // whole, header included
+        } else {
+            let mut used = HEADER as u64;
+            if known < HEADER {
+                header = [0; HEADER];
+                header[..8].copy_from_slice(MAGIC);
+                put(file, &header, 0)?;
+            } else {
+                used = used.max(u64::from_le_bytes(
+                    header[8..16].try_into().unwrap_or_default(),
+                ));
+            }
+            put(file, new, used)?;
+            // The length last: what is not counted is not there.
+            put(file, &(used + new.len() as u64).to_le_bytes(), 8)?;
+        }
+        self.saved.store(end, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// How many records did not fit.
     pub fn dropped(&self) -> u64 {
         self.header(2).load(Ordering::Relaxed)
@@ -282,6 +317,20 @@ impl Drop for Arena {
         // SAFETY: base and len are exactly what mmap returned; no reference outlives self.
         unsafe { libc::munmap(self.base.cast(), self.len) };
     }
+}
+
+/// Writes all of `bytes` at an offset.
+fn put(file: &File, mut bytes: &[u8], mut at: u64) -> super::SysResult<()> {
+    while !bytes.is_empty() {
+        let written = super::reading(
+            "pwrite64",
+            || format!("journal, {} bytes at {at}", bytes.len()),
+            || nix::sys::uio::pwrite(file, bytes, at as i64),
+        )?;
+        bytes = &bytes[written..];
+        at += written as u64;
+    }
+    Ok(())
 }
 
 /// The lines of a journal file's whole content, header included.
@@ -429,15 +478,16 @@ fn write_down(
 ) {
     RECORDER.with(|r| {
         if let Some(recorder) = r.borrow().as_ref() {
-            let pid = recorder.pid;
-            recorder.arena.append_json(&Borrowed {
-                at,
-                ns,
-                pid,
-                call,
-                args,
-                returned,
-                errno: errno.map(|e| format!("{e:?}")),
+            let pid = recorder.pid.into();
+            recorder.arena.append_line(|line| {
+                line.number("at", at).number("ns", ns).signed("pid", pid);
+                line.text("call", call).text("args", args);
+                if let Some(returned) = returned {
+                    line.signed("returned", returned);
+                }
+                if let Some(errno) = errno {
+                    line.text("errno", &format!("{errno:?}"));
+                }
             });
         }
     });
@@ -483,5 +533,33 @@ mod tests {
         copy.append_all(&again);
         copy.append("more");
         assert_eq!(copy.lines(0).0, ["kept", "appended", "more"]);
+    }
+
+    #[test]
+    fn memory_is_saved_to_a_new_journal_and_to_one_that_goes_on() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for line in ["first", "second"] {
+            let arena = Arena::anonymous().unwrap();
+            arena.append(line);
+            arena.save(file.as_file()).unwrap();
+            arena.append("later");
+            arena.save(file.as_file()).unwrap();
+        }
+        let content = std::fs::read(file.path()).unwrap();
+        let all = ["first", "later", "second", "later"];
+        assert_eq!(read_file(&content), all);
+        let mapped = Arena::in_file(file.as_file()).unwrap();
+        mapped.append("third");
+        assert_eq!(mapped.lines(0).0, [&all[..], &["third"]].concat());
+        // A file that was taken away meanwhile begins anew.
+        let (other, arena) = (
+            tempfile::NamedTempFile::new().unwrap(),
+            Arena::anonymous().unwrap(),
+        );
+        arena.append("gone with the file");
+        arena.save(file.as_file()).unwrap();
+        arena.append("kept");
+        arena.save(other.as_file()).unwrap();
+        assert_eq!(read_file(&std::fs::read(other.path()).unwrap()), ["kept"]);
     }
 }

@@ -8,8 +8,8 @@ use super::{Errno, SysResult, check, reading};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-/// What this process found when it began: its signal mask. (A Rust program ignores SIGPIPE from
-/// its first instruction on; [`Inherited::restore`] takes that back.)
+/// What this process found when it began: its signal mask. (The program ignores SIGPIPE from its
+/// beginning on, as all of Rust's do; [`Inherited::restore`] takes that back.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inherited {
     mask: SigSet,
