@@ -430,7 +430,7 @@ fn an_empty_cgroup_is_adopted_and_no_other() {
     needs!("root");
     let box_ = Runtime::new("adopted", SLEEP);
     let layout = glassbox::host::CgroupLayout::detect().expect("a layout");
-    let path = format!("/glassbox/{}", box_.id);
+    let path = glassbox::runtime::operations::default_group(&box_.id);
     let trees = layout.hierarchies.iter().filter(|h| !h.read_only);
     let dirs: Vec<_> = trees.filter_map(|h| h.dir(&path)).collect();
     let dir = dirs.last().expect("a tree");

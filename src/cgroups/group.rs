@@ -144,6 +144,10 @@ impl Group {
     pub fn locate(layout: &CgroupLayout, path: &CgroupPath) -> Result<Group> {
         let group = Self::build(layout, |h| {
             let dir = h.dir(path.as_str())?;
+            if let Some(missing) = quick_look(h, &dir) {
+                let path = path.as_str().to_string();
+                return Some((path, dir, missing, h.controllers.clone(), None, None));
+            }
             let look = || {
                 let mut missing = steps_from(&h.mount, &dir);
                 missing.retain(|d| !d.exists());
@@ -382,6 +386,24 @@ fn steps_from(mount: &Path, dir: &Path) -> Vec<PathBuf> {
         .collect();
     steps.reverse();
     steps
+}
+
+/// What is missing of a group, where one question or two tell all: it, or the group above, is there
+/// and may be written to, in a tree that passes all of its controllers on.
+fn quick_look(h: &Hierarchy, dir: &Path) -> Option<Vec<PathBuf>> {
+    if h.v2 || h.read_only {
+        return None;
+    }
+    if may_write(dir) {
+        return Some(Vec::new());
+    }
+    let above = dir.parent().filter(|_| dir != h.mount)?;
+    // In this order: a group that is there and is not the caller's must not count as missing.
+    (is_absent(dir) && may_write(above)).then(|| vec![dir.to_path_buf()])
+}
+
+fn is_absent(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// What tells a directory from another one that was made in its place.

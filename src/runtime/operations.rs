@@ -116,7 +116,7 @@ pub fn create(
     }
     linux
         .cgroups_path
-        .get_or_insert_with(|| format!("/glassbox/{}", request.id));
+        .get_or_insert_with(|| default_group(request.id));
     let (dir, lock) = root.reserve(request.id)?;
     let made = create_in(&dir, &request, watch, options);
     drop(lock);
@@ -124,6 +124,12 @@ pub fn create(
         let _ = remove_directory(&dir); // the first error is the one to tell
     }
     made
+}
+
+/// Where a container is whose document names no cgroup: directly below the root (or the delegated
+/// group), as each level more is one more directory to make and remove in every tree.
+pub fn default_group(id: &str) -> String {
+    format!("/glassbox-{id}")
 }
 
 fn create_in(

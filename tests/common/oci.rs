@@ -212,7 +212,7 @@ impl Runtime {
     /// The directories of its cgroup.
     pub fn groups(&self) -> Vec<PathBuf> {
         let layout = glassbox::host::CgroupLayout::detect().expect("a layout");
-        let path = format!("/glassbox/{}", self.id);
+        let path = glassbox::runtime::operations::default_group(&self.id);
         let trees = layout.hierarchies.iter().filter_map(|h| h.dir(&path));
         trees.filter(|d| d.exists()).collect()
     }

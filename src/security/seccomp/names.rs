@@ -5,6 +5,7 @@
 //! Interface: [`native`], [`audit_arch`], [`number`], [`name`], [`all`]. Read next: `compile.rs`.
 
 use crate::spec::runtime::SeccompArch;
+use std::sync::OnceLock;
 
 /// x32 programs use the numbers of x86_64 with this bit (`__X32_SYSCALL_BIT`).
 pub const X32_BIT: u32 = 0x4000_0000;
@@ -110,21 +111,41 @@ pub fn docker_name(arch: SeccompArch) -> &'static str {
 
 /// The number of a call, with [`X32_BIT`] for x32. `None` when the architecture has no such call.
 pub fn number(arch: SeccompArch, name: &str) -> Option<u32> {
-    let id = match arch {
-        SeccompArch::X86_64 => name.parse::<syscalls::x86_64::Sysno>().ok()?.id(),
-        SeccompArch::X32 => {
-            if let Some(at) = X32.iter().position(|n| *n == name) {
-                return Some(X32_BIT | (X32_FIRST + at as u32));
-            }
-            return Some(X32_BIT | number(SeccompArch::X86_64, name)?);
+    if arch == SeccompArch::X32 {
+        if let Some(at) = X32.iter().position(|n| *n == name) {
+            return Some(X32_BIT | (X32_FIRST + at as u32));
         }
-        SeccompArch::X86 => name.parse::<syscalls::x86::Sysno>().ok()?.id(),
-        SeccompArch::Aarch64 => name.parse::<syscalls::aarch64::Sysno>().ok()?.id(),
-        SeccompArch::Arm => name.parse::<syscalls::arm::Sysno>().ok()?.id(),
-        SeccompArch::Riscv64 => name.parse::<syscalls::riscv64::Sysno>().ok()?.id(),
+        return Some(X32_BIT | number(SeccompArch::X86_64, name)?);
+    }
+    let calls = by_name(arch)?;
+    match calls.binary_search_by_key(&name, |(n, _)| n) {
+        Ok(at) => Some(calls[at].1),
+        // The private calls of arm have numbers far above all others.
+        Err(_) if arch == SeccompArch::Arm => {
+            u32::try_from(name.parse::<syscalls::arm::Sysno>().ok()?.id()).ok()
+        }
+        Err(_) => None,
+    }
+}
+
+/// The calls of an architecture other than x32, sorted by name. A profile asks for each of its
+/// hundreds of names several times, so they are sorted once.
+fn by_name(arch: SeccompArch) -> Option<&'static [(&'static str, u32)]> {
+    static TABLES: [OnceLock<Vec<(&'static str, u32)>>; 5] = [const { OnceLock::new() }; 5];
+    let table = match arch {
+        SeccompArch::X86_64 => &TABLES[0],
+        SeccompArch::X86 => &TABLES[1],
+        SeccompArch::Aarch64 => &TABLES[2],
+        SeccompArch::Arm => &TABLES[3],
+        SeccompArch::Riscv64 => &TABLES[4],
         _ => return None,
     };
-    u32::try_from(id).ok()
+    let sorted = || {
+        let mut calls: Vec<_> = all(arch).into_iter().map(|(nr, name)| (name, nr)).collect();
+        calls.sort_unstable();
+        calls
+    };
+    Some(table.get_or_init(sorted))
 }
 
 /// The name of a call by its number (with [`X32_BIT`] for x32).
@@ -151,7 +172,6 @@ pub fn name(arch: SeccompArch, number: u32) -> Option<&'static str> {
 pub fn all(arch: SeccompArch) -> Vec<(u32, &'static str)> {
     let (base, end) = match arch {
         SeccompArch::X32 => (X32_BIT, X32_FIRST + X32.len() as u32),
-        SeccompArch::Arm => (0, 1024),
         _ => (0, 1024),
     };
     (base..base + end)
