@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::sys;
 use serde::Serialize;
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// Replaces a file by `text`: whoever reads it sees the old content or the new, never a part.
@@ -69,12 +70,32 @@ pub fn sync_directory(dir: &Path) -> Result<()> {
 
 /// Reads a JSON file. `None` when it does not exist.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match std::fs::read(path) {
+    match read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .with_context(|| format!("{} is damaged", path.display()))
             .map(Some),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// A file's content. Most files of ours fit into one read(2), so nobody asks for its size first,
+/// and a file of ours that gave less than was asked for has no more.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut content = vec![0; 4096];
+    let mut filled = 0;
+    loop {
+        match file.read(&mut content[filled..]) {
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        }
+        if filled < content.len() {
+            content.truncate(filled);
+            return Ok(content);
+        }
+        content.resize(filled * 4, 0);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Read next: [`crate::containers::store`].
 
 use super::filters::{has_label, key_value, pairs};
-use crate::containers::{Container, Phase, Status, reconcile, store::Store, time::Time};
+use crate::containers::{Container, Phase, Status, store::Store, time::Time};
 use crate::error::{Error, Kind, Result};
 use crate::layers::tree::Tree;
 use crate::ui::{self, Table, template};
@@ -69,7 +69,7 @@ pub fn run(args: Args) -> Result<u8> {
     let by_state = filters.iter().any(|(key, _)| matches!(*key, "status" | "exited"));
     let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
     let size = args.size || args.format.as_ref().is_some_and(|f| f.contains(".Size"));
-    let all = store.list()?;
+    let all = store.survey()?;
     let created = |key: &str| -> Result<Option<Time>> {
         let named = filters.iter().find(|(k, _)| *k == key);
         named.map(|(_, name)| Ok(store.find(name)?.record.created)).transpose()
@@ -77,14 +77,9 @@ pub fn run(args: Args) -> Result<u8> {
     let (before, since) = (created("before")?, created("since")?);
     let every = args.all || by_state || last.is_some();
     let mut rows = Vec::new();
-    for container in all {
+    for (container, status) in all {
         let time = container.record.created;
         if before.is_some_and(|b| time >= b) || since.is_some_and(|s| time <= s) {
-            continue;
-        }
-        // One that vanishes meanwhile is no error.
-        let Ok(status) = reconcile::status(&container) else { continue };
-        if !container.dir.join("container.json").exists() {
             continue;
         }
         let shown = every || matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
@@ -170,7 +165,11 @@ fn ports(container: &Container, status: &Status) -> String {
     if !matches!(status.phase, Phase::Running | Phase::Paused) {
         return String::new();
     }
-    let published = crate::containers::networks::ports::of(container).unwrap_or_default();
+    let published = match container.record.host_config.network_mode.as_str() {
+        // These publish nothing, and the networks' files need not be looked at.
+        "none" | "host" if container.record.networks.is_empty() => Vec::new(),
+        _ => crate::containers::networks::ports::of(container).unwrap_or_default(),
+    };
     let mut all: Vec<String> =
         published.iter().map(|p| format!("{}->{}", p.outside(), p.inside())).collect();
     let exposed = container.record.config.exposed_ports.keys();

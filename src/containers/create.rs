@@ -12,7 +12,7 @@ use super::image::Image;
 use super::model::{Config, EndpointConfig, HostConfig, MountPoint};
 use super::names;
 use super::networks;
-use super::state::{self, Record};
+use super::state::Record;
 use super::store::{Container, Store};
 use super::time::Time;
 use super::volumes;
@@ -49,8 +49,8 @@ pub fn draft(store: &Store, mut wish: Wish, image: &Image) -> Result<Container> 
             name.to_string()
         }
         None => {
-            let taken: Vec<String> = store.list()?.into_iter().map(|c| c.record.name).collect();
-            names::generate(|n| taken.iter().any(|t| t == n))?
+            let taken = store.names()?;
+            names::generate(|n| taken.iter().any(|(t, _)| t == n))?
         }
     };
     check_taken(store, &name)?;
@@ -154,7 +154,7 @@ pub fn plan(store: &Store, container: &Container) -> Result<Plan> {
     volumes::missing(store, container, &mut plan)?;
     let write = WriteFile {
         path: container.dir.join("container.json"),
-        text: state::to_json(&container.record)?,
+        text: container.record.text()?,
         mode: 0o600,
         // Nobody misses a container with --rm after a power cut, which has ended it.
         durable: !container.record.host_config.auto_remove,

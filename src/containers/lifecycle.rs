@@ -293,7 +293,7 @@ pub fn rename(store: &Store, container: &Container, name: &str) -> Result<()> {
     }
     let mut renamed = container.clone();
     renamed.record.name = name.to_string();
-    let text = state::to_json(&renamed.record)?;
+    let text = renamed.record.text()?;
     state::write_atomically(&container.dir.join("container.json"), &text, 0o600, true)?;
     let old = format!("/{}", container.name());
     events::of(&renamed, "rename", &[("oldName", old)]);

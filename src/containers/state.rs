@@ -13,9 +13,11 @@
 use super::health::Health;
 use super::model::{Config, EndpointConfig, HostConfig, MountPoint};
 use super::time::Time;
+use crate::error::{Context, Result};
 pub use crate::files::{read_json, sync_directory, to_json, write_atomically, write_even_if_full};
 pub use crate::host::process::start_time as process_start;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What a container is, from its creation on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +47,27 @@ pub struct Record {
     /// The networks that it is in, the first of `--network` first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<EndpointConfig>,
+}
+
+impl Record {
+    /// It as the text of `container.json`. What nobody asked for is left out, as reading it back
+    /// puts it there again: most of it is that, and whoever lists many reads it of each.
+    pub fn text(&self) -> Result<String> {
+        let what = "cannot write JSON";
+        let mut all = serde_json::to_value(self).context(what)?;
+        let config = serde_json::to_value(Config::default()).context(what)?;
+        let host_config = serde_json::to_value(HostConfig::default()).context(what)?;
+        leave_out(&mut all["Config"], &config);
+        leave_out(&mut all["HostConfig"], &host_config);
+        to_json(&all)
+    }
+}
+
+/// Takes out of an object what is the same in `default`.
+fn leave_out(object: &mut Value, default: &Value) {
+    if let Value::Object(fields) = object {
+        fields.retain(|name, value| default.get(name) != Some(value));
+    }
 }
 
 /// Where a container is in its life.

@@ -25,6 +25,7 @@
 
 use super::names;
 use super::paths::Paths;
+use super::reconcile;
 use super::state::{self, Phase, Record, Status};
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::{lock, open_lock};
@@ -96,26 +97,56 @@ impl Store {
     /// All containers, newest first. One whose record cannot be read is left out; `fsck` is for
     /// those. Errors: the root exists and cannot be read.
     pub fn list(&self) -> Result<Vec<Container>> {
-        let ids = self.ids()?;
-        let load = &|ids: &[String]| -> Vec<Container> {
-            let loaded = ids.iter().map(|id| self.load(id));
-            loaded.filter_map(|c| c.ok().flatten()).collect()
+        let mut all = self.each(|id| self.load(id).ok().flatten())?;
+        all.sort_by_key(|c| std::cmp::Reverse(c.record.created));
+        Ok(all)
+    }
+
+    /// [`list`](Self::list) with what became of each. Errors: as there.
+    pub fn survey(&self) -> Result<Vec<(Container, Status)>> {
+        let mut all = self.each(|id| {
+            let container = self.load(id).ok().flatten()?;
+            let known = reconcile::known(&container).ok().flatten();
+            Some((container, known))
+        })?;
+        all.sort_by_key(|(c, _)| std::cmp::Reverse(c.record.created));
+        let settle = |(container, known): (Container, Option<Status>)| {
+            let status = match known {
+                Some(status) => status,
+                // What has lost its monitor is put right one after another. One that vanishes
+                // meanwhile is no error.
+                None => {
+                    let status = reconcile::status(&container).ok()?;
+                    container
+                        .dir
+                        .join("container.json")
+                        .exists()
+                        .then_some(status)?
+                }
+            };
+            Some((container, status))
         };
-        let mut all = match ids.len() {
-            0..=MANY => load(&ids),
-            // The threads only read, and have ended when this returns.
+        Ok(all.into_iter().filter_map(settle).collect())
+    }
+
+    /// What `read` makes of each container's id, without what it makes nothing of. It only reads.
+    fn each<T: Send>(&self, read: impl Fn(&str) -> Option<T> + Sync) -> Result<Vec<T>> {
+        let ids = self.ids()?;
+        let read = &read;
+        let all = |ids: &[String]| -> Vec<T> { ids.iter().filter_map(|id| read(id)).collect() };
+        Ok(match ids.len() {
+            0..=MANY => all(&ids),
+            // The threads have ended when this returns.
             many => std::thread::scope(|scope| {
                 let parts = ids.chunks(many.div_ceil(READERS));
-                let readers: Vec<_> = parts.map(|ids| scope.spawn(move || load(ids))).collect();
+                let readers: Vec<_> = parts.map(|ids| scope.spawn(move || all(ids))).collect();
                 let join = |r: std::thread::ScopedJoinHandle<'_, _>| {
                     r.join()
                         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 };
                 readers.into_iter().flat_map(join).collect()
             }),
-        };
-        all.sort_by_key(|c| std::cmp::Reverse(c.record.created));
-        Ok(all)
+        })
     }
 
     /// Finds one container: by its whole id, then by name, then by a beginning of its id that no
@@ -129,12 +160,10 @@ impl Store {
         {
             return Ok(container);
         }
-        for id in &ids {
-            if let Some(container) = self.load(id)?
-                && container.record.name == wanted
-            {
-                return Ok(container);
-            }
+        if let Some(id) = self.id_of_name(wanted)?
+            && let Some(container) = self.load(&id)?
+        {
+            return Ok(container);
         }
         let mut fitting = ids
             .iter()
@@ -155,9 +184,7 @@ impl Store {
         let mut names = BTreeMap::new();
         // For one it would be no gain.
         if targets > 1 {
-            for container in self.list()? {
-                names.insert(container.record.name, container.record.id);
-            }
+            names.extend(self.names()?);
         }
         Ok(Finder { store: self, names })
     }
@@ -176,14 +203,22 @@ impl Store {
 
     /// The id of the container that has this name.
     pub fn id_of_name(&self, name: &str) -> Result<Option<String>> {
-        for id in self.ids()? {
-            if let Some(container) = self.load(&id)?
-                && container.record.name == name
-            {
-                return Ok(Some(id));
-            }
+        let named = self.names()?.into_iter().find(|(taken, _)| taken == name);
+        Ok(named.map(|(_, id)| id))
+    }
+
+    /// The names that are taken, each with the id of its container.
+    pub fn names(&self) -> Result<Vec<(String, String)>> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Named {
+            name: String,
         }
-        Ok(None)
+        self.each(|id| {
+            let (dir, _) = self.place(id);
+            let record: Option<Named> = state::read_json(&dir.join("container.json")).ok()?;
+            Some((record?.name, id.to_string()))
+        })
     }
 
     /// Removes directories whose creation or removal was cut off. Call it with the names' lock

@@ -67,12 +67,12 @@ pub fn update(
                 stage,
                 "write-config",
                 why,
-                file(container, "config.json", &spec)?,
+                file(container, "config.json", state::to_json(&spec)?),
             ));
         }
     }
     let why = "What is written down of it is what holds: the next start reads it.";
-    let write = file(container, "container.json", &new.record)?;
+    let write = file(container, "container.json", new.record.text()?);
     plan.push(Step::parent(stage, "write-container", why, write));
     let mut differences = Differences(Vec::new());
     let options = journal::Options {
@@ -101,14 +101,14 @@ fn no_group(container: &Container) -> Error {
     .topic("cgroups")
 }
 
-fn file(container: &Container, name: &str, content: &impl serde::Serialize) -> Result<WriteFile> {
-    Ok(WriteFile {
+fn file(container: &Container, name: &str, text: String) -> WriteFile {
+    WriteFile {
         path: container.dir.join(name),
-        text: state::to_json(content)?,
+        text,
         mode: 0o600,
         durable: name == "container.json",
         own: false,
-    })
+    }
 }
 
 /// The sections of `after` that are not as before, whole: a quota alone would lose its period.

@@ -48,7 +48,7 @@ fn keep(container: &Container, networks: Vec<EndpointConfig>) -> Result<()> {
         record.host_config.network_mode = "none".into();
     }
     record.networks = networks;
-    let text = state::to_json(&record)?;
+    let text = record.text()?;
     state::write_atomically(&container.dir.join("container.json"), &text, 0o600, true)
 }
 
