@@ -40,6 +40,7 @@ use crate::network::slirp::{self, Keeper};
 use crate::runtime::{self, Launched, Outer};
 use crate::spec::runtime::Spec;
 use crate::sys::{self, process::Exit, record::Arena};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use streams::{Client, Streams};
@@ -61,13 +62,15 @@ pub struct Monitor {
     networks: Vec<Endpoint>,
     /// Sockets on its published ports, so that they are nobody else's.
     held: Vec<OwnedFd>,
-    lock: Option<std::fs::File>,
+    lock: Option<File>,
     /// Its user-mode network, if it has one and this monitor has started it.
     slirp: Option<Keeper>,
     /// What it records next is a start's, which has a journal of its own.
     begins_journal: bool,
     /// The record of the start. An init of ours lives as long as the container, and goes on with it.
     record: Option<Arc<Arena>>,
+    /// Where it is saved: also when the next start has another journal already.
+    journal: Option<File>,
 }
 
 impl Monitor {
@@ -94,6 +97,7 @@ impl Monitor {
             slirp: None,
             begins_journal: true,
             record: None,
+            journal: None,
         };
         let begun = monitor.begin(prepared.plan, &mut *watch, options);
         drop(watch);
@@ -144,6 +148,7 @@ impl Monitor {
             slirp: None,
             begins_journal: false,
             record: None,
+            journal: None,
         };
         monitor.settle()?;
         monitor.held = networks::ports::hold_again(&monitor.container);
@@ -377,6 +382,12 @@ impl Monitor {
             client.say(&Message::Ended(self.status.exit_code));
         }
         streams::drain(&mut clients);
+        drop(clients);
+        // Nobody waits for this any more; should it fail, the next command that looks does it.
+        sys::record::install(self.record.take());
+        let _ = networks::settle(&Store::of(&self.container));
+        // The status is not this monitor's any more, so it cannot say that this failed.
+        let _ = start::save_journal(&self.container, &mut self.journal, false);
         0
     }
 
@@ -541,7 +552,8 @@ impl Monitor {
     /// Puts what was recorded on disk. Where that cannot be, its status says so.
     fn save_journal(&mut self) {
         self.record = sys::record::current();
-        if let Err(e) = start::save_journal(&self.container, self.begins_journal) {
+        if let Err(e) = start::save_journal(&self.container, &mut self.journal, self.begins_journal)
+        {
             self.status.error = format!("{e:#}");
             let _ = self.container.write_status(&self.status); // the error is that of a full disk
         }

@@ -142,7 +142,7 @@ pub fn clear(container: &Container) -> Result<()> {
         None => Ok(()),
     };
     // Both are tried, whatever became of the other.
-    group.and(super::networks::release(container))
+    group.and(super::networks::clear(container))
 }
 
 /// The container's first process, if it still runs: the written one, or (when the monitor was

@@ -25,7 +25,7 @@ use super::store::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{self, Event, Watch};
-use crate::sys::{self, namespace::Cloned, record::Arena};
+use crate::sys::{self, Errno, namespace::Cloned, record::Arena};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -56,21 +56,47 @@ fn journal_is_off() -> bool {
     std::env::var_os("GLASSBOX_JOURNAL").is_some_and(|v| v == "off")
 }
 
-/// Appends what was recorded to the container's journal, and ends the recording. A start's begins
-/// it `anew`. Errors: the file cannot be made or written, and has what it had before.
-pub(super) fn save_journal(container: &Container, anew: bool) -> Result<()> {
+/// Appends what was recorded to the container's journal, and ends the recording. `journal` is the
+/// file, opened when it is first needed; a start's begins `anew`. Errors: it cannot be made or
+/// written, and has what it had before.
+pub(super) fn save_journal(
+    container: &Container,
+    journal: &mut Option<File>,
+    anew: bool,
+) -> Result<()> {
     let record = sys::record::current().filter(|_| !journal_is_off());
-    let flags = libc::O_RDWR | libc::O_CREAT | if anew { libc::O_TRUNC } else { 0 };
+    if anew {
+        *journal = None;
+    }
     // Recorded as any other call; what puts the record itself on disk is not.
-    let file = record
-        .is_some()
-        .then(|| sys::fs::open(container.journal(), flags, 0o600));
-    sys::record::install(None);
-    let (Some(record), Some(file)) = (record, file) else {
-        return Ok(());
+    let opened = match journal {
+        None if record.is_some() => open_journal(container, anew).map(|file| *journal = Some(file)),
+        _ => Ok(()),
     };
-    let saved = file.and_then(|file| record.save(&File::from(file)));
-    saved.with_context(|| format!("cannot write the journal of container {}", container.name()))
+    sys::record::install(None);
+    let (Some(record), Some(file)) = (record, journal) else {
+        return opened;
+    };
+    let what = || format!("cannot write the journal of container {}", container.name());
+    record.save(file).with_context(what)
+}
+
+fn open_journal(container: &Container, anew: bool) -> Result<File> {
+    let path = container.journal();
+    let open = |flags| sys::fs::open(&path, libc::O_RDWR | libc::O_CREAT | flags, 0o600);
+    let file = match anew {
+        false => open(0),
+        // Another file: the monitor of its last life may still be writing to the old one.
+        true => open(libc::O_EXCL).or_else(|e| match e.errno {
+            Errno::EEXIST => {
+                sys::fs::unlinkat(sys::fs::CWD, &path, 0)?;
+                open(libc::O_EXCL)
+            }
+            _ => Err(e),
+        }),
+    };
+    let what = || format!("cannot make the journal of container {}", container.name());
+    file.map(File::from).with_context(what)
 }
 
 /// Starts a prepared container. The caller holds its lock (`lock`), which is released when the
@@ -164,7 +190,7 @@ fn hear(
         return Ok((word?, socket));
     }
     sys::record::install(record);
-    let _ = save_journal(container, true); // how it came to its end is told below
+    let _ = save_journal(container, &mut None, true); // how it came to its end is told below
     // It was killed in the middle. Where the program runs already, another monitor has it now;
     // else what had been made is taken away.
     let status = reconcile::repair(container)?;

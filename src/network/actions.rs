@@ -105,6 +105,8 @@ fn bridge_mac(addresses: &[Prefix]) -> Mac {
 }
 
 impl MakeBridge {
+    /// The scene's name for a lock of the engine's that is held until the bridge is there.
+    pub const LOCK: &str = "bridge-lock";
     /// Leaves the host's addresses to the step that makes the bridge: whoever takes the first address
     /// may choose another subnet than the one that was free when the plan was made.
     pub fn put(network: &str, addresses: &[Prefix], scene: &mut Scene) -> Result<()> {
@@ -138,6 +140,7 @@ impl Action for MakeBridge {
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         let what = || format!("cannot make the bridge {}", self.name);
+        let _lock = scene.take_fd(MakeBridge::LOCK);
         let addresses = self.decided(scene);
         let socket = netlink::route_socket().with_context(what)?;
         match link::make_bridge(&socket, &self.name, bridge_mac(&addresses), self.mtu) {
@@ -287,12 +290,20 @@ pub fn connect(endpoint: &Endpoint, pid: i32) -> Result<()> {
 
 /// Removes the outer end of an endpoint's pair, and the inner with it.
 pub fn disconnect(endpoint: &Endpoint) -> Result<()> {
-    if endpoint.driver != Driver::Bridge {
-        return Ok(()); // it has no outer end, and goes with the namespace
+    match endpoint.driver {
+        Driver::Bridge => remove_links([&endpoint.link]),
+        _ => Ok(()), // it has no outer end, and goes with the namespace
     }
-    let what = || format!("cannot remove the link {}", endpoint.link);
-    let socket = netlink::route_socket().with_context(what)?;
-    link::delete(&socket, &endpoint.link).with_context(what)
+}
+
+/// Removes outer ends of pairs, and the inner ones with them. One that is not there is no error.
+pub fn remove_links<'a>(names: impl IntoIterator<Item = &'a String>) -> Result<()> {
+    for name in names {
+        let what = || format!("cannot remove the link {name}");
+        let socket = netlink::route_socket().with_context(what)?;
+        link::delete(&socket, name).with_context(what)?;
+    }
+    Ok(())
 }
 
 /// Gives the inner end its addresses, and the namespace its way out.

@@ -24,6 +24,7 @@ use crate::spec::Digest;
 use crate::sys::{self, Errno, SysError};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// A network as the rules see it.
@@ -164,25 +165,30 @@ pub fn chains(walls: &[Wall], published: &[Published]) -> Vec<Chain> {
 }
 
 /// Has the table so: leaves it alone where it is so already, and removes it when nothing is to be in
-/// it. Errors: the kernel has no nftables, or lacks a module.
-pub fn apply(table: &str, chains: &[Chain]) -> Result<()> {
+/// it. What is returned may be dropped later, as [`nft::make`] says. Errors: the kernel has no
+/// nftables, or lacks a module.
+pub fn apply(table: &str, chains: &[Chain]) -> Result<Option<OwnedFd>> {
     let what = || format!("cannot write the packet filter's table {table}");
     let there = match nft::mark(table) {
         // No netfilter at all: nothing of ours can be in it.
-        Err(_) if chains.is_empty() => return Ok(()),
+        Err(_) if chains.is_empty() => return Ok(None),
         other => other.map_err(refused).with_context(what)?,
     };
     if chains.is_empty() {
         return match there {
-            Some(_) => nft::remove(table).map_err(refused).with_context(what),
-            None => Ok(()),
+            Some(_) => nft::remove(table)
+                .map(Some)
+                .map_err(refused)
+                .with_context(what),
+            None => Ok(None),
         };
     }
     let mark = format!("glassbox {}", fingerprint(chains));
     if there.as_ref() == Some(&mark) {
-        return Ok(());
+        return Ok(None);
     }
-    nft::replace(table, &mark, chains)
+    nft::make(table, &mark, chains, there.is_some())
+        .map(Some)
         .map_err(refused)
         .with_context(what)
 }

@@ -76,6 +76,7 @@ fn fits(store: &Store, network: &Network, filters: &[(&str, &str)]) -> Result<bo
 /// Runs `ls`.
 pub fn ls(args: LsArgs) -> Result<u8> {
     let store = args.root.containers()?;
+    networks::settle(&store)?; // what a monitor that was killed could not take away
     let keys = ["dangling", "driver", "id", "label", "name", "scope", "type"];
     let filters = filters(&args.filters, &keys)?;
     let mut rows = Vec::new();

@@ -3,26 +3,27 @@
 //! What it does: a start takes an address ([`TakeAddress`], under the networks' lock) and writes it
 //! into the network's file; the end of the container gives it back ([`release`]). A lease also says
 //! which link on the host is the container's, so whoever clears up after a killed monitor finds it;
-//! the last lease of a network takes its bridge along, and the packet filter's rules for it.
+//! it becomes one of the network's traces at the end, as the bridge after the last lease (`traces.rs`).
 //!
 //! Who runs here: the monitor, in the plan of a start and at the end; and any command that finds a
 //! container whose monitor was killed.
 //!
 //! What it implements: docker's address management (the lowest free address first).
-//! Interface: [`Lease`], [`choose`], [`TakeAddress`], [`release`]. Read next:
-//! [`crate::network::actions`].
+//! Interface: [`Lease`], [`choose`], [`TakeAddress`], [`release`], [`clear`]. Read next:
+//! `traces.rs`, [`crate::network::actions`].
 
 use super::super::model::EndpointConfig;
 use super::super::names;
 use super::super::store::{Container, Store};
 use super::ports::{self, Port};
 use super::record::{self, Network};
-use super::walls;
+use super::{traces, walls};
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::network::actions::MakeBridge;
-use crate::network::{self, Driver, Endpoint, Mac, Prefix, pool};
+use crate::network::{Driver, Endpoint, Mac, Prefix, pool};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::net::IpAddr;
 
 /// A container's place in a network, while it runs.
@@ -43,13 +44,6 @@ pub struct Lease {
     /// The ports of the host's that lead to it.
     #[serde(default)]
     pub ports: Vec<Port>,
-}
-
-impl Lease {
-    /// Removes what the host has of it.
-    pub fn take_links_away(&self) -> Result<()> {
-        network::actions::disconnect(&self.endpoint)
-    }
 }
 
 /// Which place in the container an endpoint takes.
@@ -228,8 +222,11 @@ impl Action for TakeAddress {
             false => Vec::new(),
         };
         let (store, container) = (&self.store, &self.container);
-        let (endpoint, network) =
+        let (endpoint, network, lock) =
             take(store, container, &self.wish, &self.seat, ports).with_context(what)?;
+        if let Some(lock) = lock {
+            scene.put_fd(MakeBridge::LOCK, lock.into());
+        }
         MakeBridge::put(&network.name, &network.own_addresses(), scene)?;
         endpoint.put(scene)
     }
@@ -248,26 +245,30 @@ impl Action for TakeAddress {
             source: "networks/*.json".into(),
         }]
     }
-    fn undo(&self, _: &mut Scene) -> Result<()> {
-        give_back(
-            &self.store,
-            self.container.id(),
-            Some(&self.planned.network),
-        )
+    fn undo(&self, scene: &mut Scene) -> Result<()> {
+        drop(scene.take_fd(MakeBridge::LOCK));
+        let name = Some(self.planned.network.as_str());
+        give_back(&self.store, self.container.id(), name)?;
+        traces::settle(&self.store)
     }
 }
 
 /// Takes a place in a network for a container, and writes it down: the place, and the network as it
-/// is now.
+/// is now. Where there is no bridge yet, a lock comes with it, to be held until there is.
 pub fn take(
     store: &Store,
     container: &Container,
     wish: &EndpointConfig,
     seat: &Seat,
     ports: Vec<Port>,
-) -> Result<(Endpoint, Network)> {
+) -> Result<(Endpoint, Network, Option<File>)> {
     let _lock = record::lock(store)?;
     let mut network = record::find(store, &wish.network)?;
+    let mut host_lock = None;
+    if network.driver == "bridge" && !network.is_up() {
+        host_lock = record::lock_host();
+        record::choose_subnet_again(store, &mut network)?;
+    }
     let endpoint = match choose(&network, container, wish, seat) {
         Err(e) if e.get_kind() == Kind::Conflict && drop_dead(store, &mut network)? => {
             choose(&network, container, wish, seat)?
@@ -282,29 +283,34 @@ pub fn take(
         endpoint: endpoint.clone(),
         ports,
     };
+    if endpoint.driver == Driver::Bridge {
+        network.traces.bridge = true;
+        network.traces.links.remove(&endpoint.link); // in use again
+    }
     network.leases.insert(container.id().into(), lease);
     record::save(store, &network)?;
     let who = [("container", container.id().to_string())];
     record::tell(store, "connect", &network, &who);
-    Ok((endpoint, network))
+    Ok((endpoint, network, host_lock))
 }
 
 /// Forgets the leases of containers that do not run any more. False when there were none.
 fn drop_dead(store: &Store, network: &mut Network) -> Result<bool> {
-    let before = network.leases.len();
-    for lease in network.leases.values() {
-        if !is_alive(store, &lease.container) {
-            lease.take_links_away()?;
-        }
-    }
-    network.leases.retain(|id, _| is_alive(store, id));
-    Ok(network.leases.len() < before)
+    let all = network.leases.keys().cloned();
+    let dead: Vec<String> = all.filter(|id| !is_alive(store, id)).collect();
+    dead.iter().for_each(|id| network.end_lease(id));
+    Ok(!dead.is_empty())
 }
 
-/// Takes a container's places in all networks away: its links, its addresses, and the bridges that
-/// nobody uses any more. What is gone already is no error.
+/// Gives a container's places in all networks back: its addresses are free, its ports lead nowhere.
+/// What the host still has of them goes with [`traces::settle`]. What is gone already is no error.
 pub fn release(container: &Container) -> Result<()> {
     give_back(&Store::of(container), container.id(), None)
+}
+
+/// [`release`], and at once all that the host has of what nobody uses any more.
+pub fn clear(container: &Container) -> Result<()> {
+    release(container).and(traces::settle(&Store::of(container)))
 }
 
 /// [`release`], in one network alone where one is named.
@@ -315,33 +321,15 @@ pub fn give_back(store: &Store, id: &str, only: Option<&str>) -> Result<()> {
         return Ok(());
     }
     let _lock = record::lock(store)?;
-    let mut failure = None;
     let mut all = record::stored(store)?;
     let mut left = Vec::new();
-    // The lease goes last: whoever is killed before leaves what says that there is more to do.
     for (number, network) in all.iter_mut().enumerate().filter(|(_, n)| has(n)) {
-        let one = || -> Result<()> {
-            if let Some(lease) = network.leases.get(id) {
-                lease.take_links_away()?;
-            }
-            if network.leases.len() == 1 && network.driver == "bridge" {
-                network::actions::remove_bridge(&network.device, &network.own_addresses())?;
-            }
-            Ok(())
-        };
-        match one() {
-            Ok(()) => {
-                network.leases.remove(id);
-                left.push(number);
-            }
-            Err(e) => {
-                failure.get_or_insert(e);
-            }
-        }
+        network.end_lease(id);
+        left.push(number);
     }
-    if let Err(e) = walls::write(store, &all) {
-        failure.get_or_insert(e);
-    }
+    // The lease goes last: whoever is killed before leaves what says that there is more to do.
+    let rules = walls::write(store, &all);
+    let mut failure = None;
     let who = [("container", id.to_string())];
     for network in left.iter().filter_map(|number| all.get(*number)) {
         match record::save(store, network) {
@@ -351,5 +339,5 @@ pub fn give_back(store: &Store, id: &str, only: Option<&str>) -> Result<()> {
             }
         }
     }
-    failure.map_or(Ok(()), Err)
+    rules.map(drop).and(failure.map_or(Ok(()), Err))
 }

@@ -15,7 +15,7 @@ use super::super::store::{Container, Store};
 use super::super::{names, reconcile};
 use super::lease::{self, Seat};
 use super::record::{self, Network};
-use super::{walls, wanted};
+use super::{traces, walls, wanted};
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Scene};
 use crate::network::{Driver, actions, link};
@@ -90,6 +90,7 @@ pub fn connect(store: &Store, container: &Container, wish: &EndpointConfig) -> R
         let joined = join(store, &container, &status, wish, &seat);
         if let Err(e) = joined {
             let undone = lease::give_back(store, container.id(), Some(&network.name));
+            let undone = undone.and(traces::settle(store));
             return Err(match undone {
                 Ok(()) => e,
                 Err(more) => e.hint(format!("and the clean-up failed too: {more:#}")),
@@ -113,7 +114,7 @@ fn join(
     wish: &EndpointConfig,
     seat: &Seat,
 ) -> Result<()> {
-    let (endpoint, network) = lease::take(store, container, wish, seat, Vec::new())?;
+    let (endpoint, network, host_lock) = lease::take(store, container, wish, seat, Vec::new())?;
     if endpoint.driver == Driver::Bridge {
         actions::MakeBridge {
             network: network.name.clone(),
@@ -122,6 +123,7 @@ fn join(
             mtu: network.mtu(),
         }
         .apply(&mut Scene::new())?;
+        drop(host_lock);
         let _lock = record::lock(store)?;
         walls::sync(store)?;
     }
@@ -163,6 +165,7 @@ pub fn disconnect(store: &Store, container: &Container, target: &str) -> Result<
         let socket = socket_of(&status)?;
         link::delete(&socket, &lease.endpoint.inside)?;
         lease::give_back(store, container.id(), Some(&network.name))?;
+        traces::settle(store)?;
         if !lease.endpoint.gateways.is_empty() {
             another_way_out(store, &container, &socket)?;
         }

@@ -9,13 +9,14 @@
 //!
 //! What it does: makes, lists, finds and removes networks ([`record`]), gives addresses to
 //! containers that start and takes them back at their end ([`lease`]), and plans the steps of that
-//! ([`plan`]). The bridge of a network exists while a lease does.
+//! ([`plan`]). The bridge of a network is there from its first lease until a moment after its last
+//! ([`settle`]).
 //!
 //! `bridge`, `host` and `none` are always there. `bridge` gets its subnet when it is first used.
 //!
 //! What it implements: docker's networks, in docker's words; [`crate::network`] does the work.
 //! Interface: [`Network`], [`plan`], [`release`]. Read in this order: `record.rs`, `lease.rs`,
-//! `ports.rs`, `walls.rs`, `live.rs`.
+//! `traces.rs`, `ports.rs`, `walls.rs`, `live.rs`.
 
 pub mod lease;
 pub mod live;
@@ -23,14 +24,16 @@ mod obstacle;
 pub mod ports;
 mod record;
 pub mod show;
+mod traces;
 mod walls;
 
-pub use lease::{Lease, release};
+pub use lease::{Lease, clear, release};
 pub use obstacle::obstacle;
 pub use record::{
     Network, Pool, Wish, create, directory, find, list, lock, predefined_bridge, prune, remove,
     save,
 };
+pub use traces::settle;
 
 use super::model::EndpointConfig;
 use super::store::{Container, Store};

@@ -11,6 +11,7 @@ use super::super::store::Store;
 use super::super::time::Time;
 use super::super::{events, names, state};
 use super::lease::{self, Lease};
+use super::traces::Traces;
 use crate::error::{Context, Error, Kind, Result};
 use crate::network::{Prefix, link, pool};
 use crate::spec::Digest;
@@ -82,6 +83,9 @@ pub struct Network {
     /// Which container has which address: by container id.
     #[serde(default)]
     pub leases: BTreeMap<String, Lease>,
+    /// What the host may have of it.
+    #[serde(default)]
+    pub traces: Traces,
 }
 
 /// What `network create` asks for.
@@ -122,6 +126,10 @@ impl Network {
         };
         self.pools.iter().map(of).collect()
     }
+    /// Somebody uses it, or its bridge is there still.
+    pub fn is_up(&self) -> bool {
+        self.traces.bridge || !self.leases.is_empty()
+    }
     /// The largest packet that was asked for.
     pub fn mtu(&self) -> Option<u32> {
         self.options.get(MTU)?.parse().ok()
@@ -143,6 +151,30 @@ pub fn directory(store: &Store) -> PathBuf {
 pub fn lock(store: &Store) -> Result<File> {
     make_all(&directory(store), 0o700)?;
     crate::files::lock(&directory(store).join("lock"))
+}
+
+/// What all roots of this host agree by: who holds it may choose a subnet and make the bridge that
+/// shows it to the others. Take it behind [`lock`], and never the other way round. `None` where
+/// there can be no such file; then two roots that start at the same moment may meet.
+pub(super) fn lock_host() -> Option<File> {
+    crate::files::lock("/run/glassbox-subnets.lock".as_ref()).ok()
+}
+
+/// Gives the network `bridge` another subnet where that is somebody else's on this host now: another
+/// root may have taken it. Call it with [`lock_host`], before there is a bridge.
+pub(super) fn choose_subnet_again(store: &Store, network: &mut Network) -> Result<()> {
+    let socket = netlink::route_socket()?;
+    if !network.is_predefined() || link::find(&socket, &network.device)?.is_some() {
+        return Ok(());
+    }
+    let routed = link::routed(&socket)?;
+    let is_free = |p: &Pool| !routed.iter().any(|r| r.overlaps(&p.subnet));
+    if !network.pools.iter().all(is_free) {
+        let mut others = stored(store)?;
+        others.retain(|n| n.id != network.id);
+        network.pools = pools(&Wish::default(), &network.id, &others)?;
+    }
+    Ok(())
 }
 
 /// Writes a network down. Call it with the lock held.
@@ -199,6 +231,7 @@ fn predefined(store: &Store, name: &str, driver: &str, others: &[Network]) -> Re
         options: BTreeMap::new(),
         device: String::new(),
         leases: BTreeMap::new(),
+        traces: Traces::default(),
         id,
     };
     if name == "bridge" {
@@ -326,6 +359,7 @@ pub fn create(store: &Store, wish: &Wish) -> Result<Network> {
         options: wish.options.clone(),
         device,
         leases: BTreeMap::new(),
+        traces: Traces::default(),
         id,
     };
     save(store, &network)?;
@@ -447,7 +481,7 @@ pub fn remove(store: &Store, target: &str) -> Result<Network> {
         ));
     }
     let _lock = lock(store)?;
-    let network = find(store, &network.id)?;
+    let mut network = find(store, &network.id)?;
     let active = network.active(store);
     if let Some(first) = active.first() {
         let short = names::short(&first.container);
@@ -460,12 +494,12 @@ pub fn remove(store: &Store, target: &str) -> Result<Network> {
         )
         .hint(format!("stop container {} or `glassbox network disconnect` it", first.name)));
     }
-    for lease in network.leases.values() {
-        lease.take_links_away()?;
-    }
-    if network.driver == "bridge" {
-        crate::network::actions::remove_bridge(&network.device, &network.own_addresses())?;
-    }
+    // The file goes last: whoever is killed before leaves what says that there is more to do.
+    network.end_leases();
+    let mut others = stored(store)?;
+    others.retain(|n| n.id != network.id);
+    let _closing = super::walls::write(store, &others)?;
+    network.take_traces_away()?;
     let path = directory(store).join(format!("{}.json", network.id));
     match sys::fs::unlinkat(sys::fs::CWD, &path, 0) {
         Err(e) if e.errno != sys::Errno::ENOENT => {
@@ -473,7 +507,6 @@ pub fn remove(store: &Store, target: &str) -> Result<Network> {
         }
         _ => {}
     }
-    super::walls::sync(store)?;
     tell(store, "destroy", &network, &[]);
     Ok(network)
 }

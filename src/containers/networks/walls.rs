@@ -1,8 +1,8 @@
 //! The packet filter's table of this root: what the networks and their leases come to.
 //!
 //! What it does: computes the whole table out of the files each time, and writes it where it differs.
-//! So a table that somebody flushed is whole again with the next start, and the last lease takes it
-//! along. Forwarding is switched on where a network has a way out; it stays on, as docker leaves it.
+//! So a table that somebody flushed is whole again with the next start, and with the last
+//! bridge it goes. Forwarding is switched on where a network has a way out; it stays on, as docker leaves it.
 //!
 //! What it implements: docker's bridge driver (isolation, masquerading, published ports).
 //! Interface: [`sync`], [`WriteRules`], [`Forward`]. Read next: [`crate::network::rules`].
@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::network::nft;
 use crate::network::rules::{self, Published, Wall};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// Docker's option that leaves addresses as they are.
@@ -30,12 +31,12 @@ fn table(store: &Store) -> Result<String> {
 
 /// Has the table as the leases want it. Call it with the networks' lock held.
 pub(super) fn sync(store: &Store) -> Result<()> {
-    write(store, &record::stored(store)?)
+    write(store, &record::stored(store)?).map(drop)
 }
 
-/// The same, as if the networks were these.
-pub(super) fn write(store: &Store, networks: &[Network]) -> Result<()> {
-    let used = |n: &&Network| n.driver == "bridge" && !n.leases.is_empty();
+/// The same, as if the networks were these. What is returned may be dropped later.
+pub(super) fn write(store: &Store, networks: &[Network]) -> Result<Option<OwnedFd>> {
+    let used = |n: &&Network| n.driver == "bridge" && n.is_up();
     let (mut walls, mut published) = (Vec::new(), Vec::new());
     for network in networks.iter().filter(used) {
         walls.push(Wall {
