@@ -156,3 +156,98 @@ fn a_life_with_a_network_is_killed_at_each_step() {
         network.check();
     });
 }
+
+/// A container that runs in a network, with a port of the host's.
+const LONG_IN_NETWORK: &[&str] = &[
+    "run",
+    "-d",
+    "--name",
+    "box",
+    "--network",
+    "bridge",
+    "-p",
+    "127.0.0.1::80",
+    "lab",
+    "sleep",
+    "1000",
+];
+
+/// `rm -f` of a container that runs in a network: the command is killed at each of its steps.
+#[test]
+fn rm_in_a_network_is_killed_at_each_step() {
+    needs!("root", "strace", "timeout", "ip", "nft");
+    let network = own_network();
+    let steps = [NETWORK_STEPS, &["unlinkat", "pidfd_send_signal"]].concat();
+    let rm = ["rm", "-f", "box"];
+    killed_at_each(&steps, "net-rm-steps", LONG_IN_NETWORK, &rm, &|| {
+        network.check();
+    });
+}
+
+/// The same while the monitor is killed at each of its steps, which are those of the container's end:
+/// the command finishes what it had begun, and whoever looks next finds nothing left.
+#[test]
+fn the_monitor_is_killed_at_each_step_of_rm_in_a_network() {
+    needs!("root", "strace", "timeout", "ip", "nft");
+    let network = own_network();
+    let root = TempRoot::new("net-rm-monitor");
+    let _leaks = LeakCheck::new(&root);
+    ok(run_in(
+        &root,
+        ["run", "--rm", "--network", "none", "lab", "true"],
+    ));
+    let mut steps = 0;
+    for call in NETWORK_STEPS {
+        let mut nth = 1;
+        while monitor_killed_at(&root, call, nth) {
+            // Before anything else has looked at the container.
+            ok(run_in(&root, ["network", "ls"]));
+            ok(run_in(&root, ["ps", "-a"]));
+            ok(run_in(&root, ["rm", "-f", "box"]));
+            network.check();
+            nth += 1;
+            assert!(nth < 200, "{call}: there is no end");
+        }
+        network.check();
+        steps += nth - 1;
+    }
+    assert!(steps > 5, "hardly anything was killed");
+}
+
+/// `rm -f` of a container whose monitor is killed at its nth call of this kind from now on. False when
+/// there was no such call.
+fn monitor_killed_at(root: &TempRoot, call: &str, nth: u32) -> bool {
+    ok(run_in(root, LONG_IN_NETWORK));
+    let shown = ok(run_in(root, ["ps", "-q", "--no-trunc"]));
+    let status = format!("containers/{}/status.json", shown.stdout.trim());
+    let status = std::fs::read_to_string(root.join(status)).expect("a status");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("whole JSON");
+    let monitor = status["Monitor"].as_i64().expect("a number");
+    let trace = root.join("trace");
+    let mut strace = std::process::Command::new("strace")
+        .args(["-qq", "-p", &monitor.to_string(), "-e"])
+        .arg(format!("trace={call}"))
+        .arg("-e")
+        .arg(format!("inject={call}:signal=SIGKILL:when={nth}"))
+        .arg("-o")
+        .arg(&trace)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("strace");
+    let tracer = format!("TracerPid:\t{}\n", strace.id());
+    let of_monitor = format!("/proc/{monitor}/status");
+    let end = Instant::now() + Duration::from_secs(60);
+    while !std::fs::read_to_string(&of_monitor).is_ok_and(|s| s.contains(&tracer)) {
+        assert!(Instant::now() < end, "strace has not attached");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Whether it removes the container or says that the monitor was killed in the middle.
+    let done = run_in(root, ["rm", "-f", "box"]);
+    strace.wait().expect("it ends with the monitor");
+    let told = std::fs::read_to_string(&trace).unwrap_or_default();
+    let killed = told.contains("killed by SIGKILL");
+    assert!(done.code() == 0 || killed, "{done}\n{told}");
+    killed
+}
