@@ -446,6 +446,21 @@ fn an_ordinary_user_removes_what_other_ids_made() {
         .stdout;
     let file = list.lines().find(|l| l.ends_with(" tmp/d/e/f"));
     assert!(file.is_some_and(|l| l.contains(" 1000/0 ")), "{list}");
+    // In the image's layer it has the same owner.
+    let out = go(&["commit", "box", "mine:1"]);
+    assert_eq!(out.code(), 0, "{out}");
+    let blobs = std::fs::read_dir(root.join("oci/blobs/sha256")).expect("the store's blobs");
+    let owned = |blob: std::fs::DirEntry| {
+        let path = blob.path().display().to_string();
+        let list = Run::other("tar", ["--numeric-owner", "-tvf", &path]).go();
+        let file = |l: &str| l.ends_with(" tmp/d/e/f") && l.contains(" 1000/0 ");
+        list.stdout.lines().any(file)
+    };
+    assert!(blobs.flatten().any(owned), "the layer has the file");
+    let out = go(&["run", "--rm", "mine:1", "cat", "/tmp/d/e/f"]);
+    assert_eq!(out.stdout, "x\n", "{out}");
+    let out = go(&["image", "rm", "mine:1"]);
+    assert_eq!(out.code(), 0, "{out}");
     let out = go(&["rm", "box"]);
     assert_eq!(out.code(), 0, "{out}");
     let out = go(&[

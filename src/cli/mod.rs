@@ -6,6 +6,7 @@
 //! Interface: [`run`]. Read next: any file beside this one; they have one shape: an `Args` struct
 //! whose docs are the help, and `fn run(Args) -> Result<u8>`, where the number is the exit status.
 
+use crate::containers::files::commit as commit_layer;
 use crate::containers::{health, remove};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::own_binary;
@@ -164,6 +165,9 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
     }
     if first == remove::COMMAND {
         return remove::remove_named(&args[2..]);
+    }
+    if first == commit_layer::COMMAND {
+        return commit_layer::write_named(&args[2..]);
     }
     words::translate(&mut args);
     let first = args.get(1).and_then(|a| a.to_str()).unwrap_or("");

@@ -22,6 +22,7 @@ pub mod files;
 pub mod flags;
 pub mod health;
 pub mod image;
+mod inside;
 pub mod inspect;
 pub mod lifecycle;
 pub mod log;

@@ -8,13 +8,13 @@
 //!
 //! Who runs here: an ordinary user has no power over what programs of other ids in its containers
 //! have made. Root of the containers' user namespace has; so what cannot be removed otherwise is
-//! removed by a process of ours in one with the same maps (`ns run --user … -- glassbox remove-tree`).
+//! removed by a process of ours in one with the same maps (`inside.rs`).
 //!
 //! Interface: [`remove_tree`], [`remove_directories`], [`sweep`], [`COMMAND`].
 //! Read next: `reconcile.rs`.
 
 use super::store::{Container, Store};
-use super::{events, prepare, state, volumes};
+use super::{events, inside, state, volumes};
 use crate::error::{Context, Error, Result};
 use crate::sys::{self, Errno};
 use std::ffi::OsString;
@@ -92,20 +92,9 @@ pub fn remove_tree(path: &Path) -> Result<()> {
 
 /// Has root of a user namespace with the containers' id maps remove it.
 fn remove_from_inside(path: &Path) -> Result<()> {
-    let own = (nix::unistd::geteuid(), nix::unistd::getegid());
-    let (uids, gids) = prepare::own_maps(own.0.as_raw(), own.1.as_raw());
-    let mut command = Command::new("/proc/self/exe");
-    command.args(["ns", "run", "--user"]);
-    for (flag, maps) in [("--map-user", uids), ("--map-group", gids)] {
-        for m in maps {
-            command.args([
-                flag,
-                &format!("{}:{}:{}", m.container_id, m.host_id, m.size),
-            ]);
-        }
-    }
+    let mut command = Command::new(inside::OURS);
     command
-        .args(["--", "/proc/self/exe", COMMAND])
+        .args(inside::words(&[COMMAND]))
         .arg(path)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
