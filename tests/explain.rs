@@ -407,7 +407,7 @@ fn a_real_run_is_told_on_stderr_in_about_a_screen_and_its_stdout_stays_clean() {
     }
     let lines = output.stderr.lines().count();
     // An ordinary user's has the id maps too, and who root is.
-    let limit = if common::is_root() { 70 } else { 80 };
+    let limit = if common::is_root() { 48 } else { 60 };
     assert!(
         lines <= limit,
         "a story of {lines} lines is no story:\n{output}"
@@ -438,6 +438,26 @@ fn a_real_run_is_told_on_stderr_in_about_a_screen_and_its_stdout_stays_clean() {
     assert_eq!(json["container"].as_str().expect("an id").len(), 64);
     common::run_in(&root, ["rm", "told"]).success();
     common::run_in(&root, ["explain", "--container", "told"]).fails(125, &["no container"]);
+}
+
+/// The network's steps are told together, and so are the others that a newcomer may take as one.
+#[test]
+fn a_run_in_a_network_is_told_in_a_screen() {
+    needs!("root", "ip");
+    let network = common::network::own_network();
+    let root = common::TempRoot::new("explain-bridge");
+    let _leak = common::LeakCheck::new(&root);
+    let words = ["run", "--rm", "--network", "bridge", "--explain", "lab"];
+    let output = common::run_in(&root, words.iter().chain(&PROGRAM)).success();
+    for part in ["take-address-bridge", "veth", "eth0 down → up ✓", "execve"] {
+        output.err_has(part);
+    }
+    let lines = output.stderr.lines().count();
+    assert!(
+        lines <= 52,
+        "a story of {lines} lines is no story:\n{output}"
+    );
+    network.check();
 }
 
 #[test]

@@ -26,6 +26,8 @@ const TIME_AT: usize = WIDTH;
 const NEW: &str = "new: ";
 /// Facts that a step may show in the story.
 const FACTS_IN_STORY: usize = 2;
+/// Of a group of so many steps the facts are told; of a larger one, how many there are.
+const FEW: usize = 6;
 
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -114,11 +116,16 @@ impl Layout {
             return Vec::new();
         }
         let joins = self.pending.last().is_some_and(|last| {
-            let same = match (group_of(last), group_of(&step)) {
-                (None, None) => last.kind() == step.kind() && !last.failed() && !step.failed(),
-                (last_group, group) => last_group == group,
+            let same = match self.pending.first().and_then(group_of) {
+                Some(group) => group.takes(&step),
+                None => {
+                    group_of(&step).is_none()
+                        && last.kind() == step.kind()
+                        && !last.failed()
+                        && !step.failed()
+                }
             };
-            same && last.actor == step.actor && last.stage == step.stage
+            same && last.actor == step.actor
         });
         let lines = if joins { Vec::new() } else { self.flush() };
         self.pending.push(step);
@@ -279,14 +286,16 @@ impl Layout {
             lines.push(self.timed(left(&name, &format!("{calls} calls")), ns, false));
         }
         let same = group.iter().all(|s| s.why == group[0].why);
-        let checked: Vec<bool> = group
+        let checked = group
             .iter()
             .flat_map(|s| s.readings.iter().filter_map(|r| r.as_expected))
-            .collect();
+            .count();
         let mut tail = Vec::new();
-        if !checked.is_empty() {
+        if group.len() <= FEW {
+            tail.extend(group.iter().flat_map(|step| self.changes(step, 1)));
+        } else if checked > 0 {
             let ok = styled("✓", Style::Good, self.colour);
-            tail.push(format!("{} read back {ok}", checked.len()));
+            tail.push(format!("{checked} read back {ok}"));
         }
         let why = if let Some(told_as) = told_as {
             told_as.why.to_string()

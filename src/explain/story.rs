@@ -1,7 +1,7 @@
 //! What the story tells in one line: steps that a newcomer may take together.
 //!
-//! What it does: a container's plan has sixty steps and more, and a story of one screen has room
-//! for half as many. [`GROUPS`] names the steps that belong together and the one reason that covers them.
+//! What it does: a container's plan has seventy steps and more, and a story of one screen has room
+//! for twenty. [`GROUPS`] names the steps that belong together and the one reason that covers them.
 //! Steps that no group names are told one by one, or merged with neighbours of the same first
 //! word. `--explain=all` knows no groups.
 //! Interface: [`group_of`], [`short`]. Read next: `layout.rs`.
@@ -13,8 +13,11 @@ use super::told::Told;
 pub(super) struct Group {
     /// What stands in the place of the call.
     pub name: &'static str,
-    /// Ids, or beginnings of ids that end in `-`.
+    /// Ids, or beginnings of ids that end in `-`. They may be of several stages: the first one's
+    /// tells them.
     ids: &'static [&'static str],
+    /// Ids that are told with the group when they come right after it.
+    also: &'static [&'static str],
     /// Why they are there.
     pub why: &'static str,
 }
@@ -24,47 +27,98 @@ const GROUPS: &[Group] = &[
     Group {
         name: "files",
         ids: &["make-", "write-"],
-        why: "a container is a directory: its configuration, its writable layer, the files that \
-              name it, later its log",
+        also: &[],
+        why: "a container is a directory: configuration, writable layer, later its log",
+    },
+    Group {
+        name: "network",
+        ids: &[
+            "hold-ports",
+            "take-address-",
+            "bridge-",
+            "forward-",
+            "rules",
+        ],
+        also: &["write-hosts"],
+        why: "an address that is free, a switch to plug it into, and a host that passes its \
+              packets on",
+    },
+    Group {
+        name: "group",
+        ids: &["create-cgroup", "device-rules", "open-cgroup"],
+        also: &["make-streams"],
+        why: "counted, limited and kept from the host's devices, apart from all else",
     },
     Group {
         name: "apart",
         ids: &[
+            "enter-cgroup",
             "not-dumpable",
             "session",
             "keyring",
             "reset-signals",
             "umask",
         ],
+        also: &[],
         why: "out of reach of the caller's terminal, keys and tracing",
+    },
+    Group {
+        name: "own",
+        ids: &[
+            "hostname",
+            "domainname",
+            "loopback",
+            "address-",
+            "propagation",
+        ],
+        also: &[],
+        why: "its own name, loopback, address; mounts made in here stay in here",
     },
     Group {
         name: "mount",
         ids: &["open-root", "mount-", "read-only-/"],
+        also: &[],
         why: "what a program expects to find, each a mount that only this namespace has",
     },
     Group {
         name: "device",
         ids: &["device-", "dev-links", "streams"],
+        also: &[],
         why: "the few devices that a program may rely on, and no other",
     },
     Group {
-        name: "sysctl",
-        ids: &["sysctl-"],
-        why: "kernel parameters of the container's own namespaces",
-    },
-    Group {
-        name: "hide",
-        ids: &["read-only-paths", "masked-paths"],
-        why: "what in /proc and /sys steers the whole kernel cannot be written, what shows the \
-              host cannot be read",
+        name: "kernel",
+        ids: &["sysctl-", "read-only-paths", "masked-paths"],
+        also: &[],
+        why: "what steers the whole kernel cannot be written, what shows the host not read",
     },
     Group {
         name: "rlimit",
         ids: &["rlimit-", "rlimits"],
+        also: &[],
         why: "the older limits, one process at a time",
     },
+    Group {
+        name: "powers",
+        ids: &[
+            "cwd",
+            "seccomp",
+            "bounding-set",
+            "user",
+            "capabilities",
+            "no-new-privileges",
+        ],
+        also: &[],
+        why: "few system calls, few of root's powers, one user",
+    },
 ];
+
+impl Group {
+    /// Whether a step that comes right behind one of the group is told with it.
+    pub fn takes(&self, next: &Told) -> bool {
+        !next.failed() && (group_of(next) == Some(self) || self.also.contains(&next.id.as_str()))
+    }
+}
 
 /// The group that a step is told in.
 pub(super) fn group_of(step: &Told) -> Option<&'static Group> {
