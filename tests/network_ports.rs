@@ -8,7 +8,7 @@
 mod common;
 
 use common::Host;
-use common::network::{World, devices, own_network, tables};
+use common::network::{World, devices, ip, own_network, tables};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
@@ -41,11 +41,14 @@ fn ask_at(address: &str) -> String {
 
 /// A container in the network `web` with these flags, in which port 80 answers with its name.
 fn serve(host: &Host, name: &str, flags: &[&str]) {
+    serve_at(host, name, "0.0.0.0:80", flags);
+}
+
+/// The same at this address, as `[::]:80`, which is all of both families.
+fn serve_at(host: &Host, name: &str, address: &str, flags: &[&str]) {
     let args = ["run", "-d", "--name", name, "--network", "web"];
     host.ok(&[&args[..], flags, &["lab", "sleep", "300"]].concat());
-    let listener = inside(host, name, || {
-        TcpListener::bind("0.0.0.0:80").expect("port 80")
-    });
+    let listener = inside(host, name, || TcpListener::bind(address).expect("port 80"));
     let answer = format!("served-by-{name}\n");
     // Ends with the test's process.
     std::thread::spawn(move || {
@@ -128,6 +131,163 @@ fn a_published_port_answers_the_world_the_host_and_its_loopback() {
     host.ok(&["rm", "-f", "web1"]);
     drop(host);
     drop(world);
+    network.check();
+}
+
+/// Whether bridges of this thread's namespace call the packet filter of IPv6: how it is set from now
+/// on. Nothing where that cannot be, for it is not so then.
+fn bridges_call_ipv6(value: &str) -> bool {
+    let path = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
+    let is_there = std::path::Path::new(path).exists();
+    if is_there {
+        std::fs::write(path, value).expect("a kernel parameter");
+    }
+    is_there
+}
+
+#[test]
+fn a_published_port_answers_over_ipv6_too() {
+    needs!("root", "ip", "ipv6");
+    let network = own_network();
+    let world = World::new();
+    ip(&["addr", "add", "2001:db8::1/64", "dev", "wan0", "nodad"]);
+    world.run(|| ip(&["addr", "add", "2001:db8::2/64", "dev", "wan1", "nodad"]));
+    bridges_call_ipv6("0");
+    let host = Host::new("ports-six");
+    let subnets = ["--subnet", "10.91.0.0/24", "--subnet", "fd00:91::/64"];
+    host.ok(&[&["network", "create"], &subnets[..], &["web"]].concat());
+    let flags = ["-p", "8080:80", "-p", "[::1]:8081:80", "-p", "[::]:8082:80"];
+    let free = ["-p", "81", "-p", "9000-9009:82"];
+    serve_at(&host, "web1", "[::]:80", &[&flags[..], &free].concat());
+    let answered = |address: &str| assert_eq!(ask_at(address), "served-by-web1", "{address}");
+    for address in [
+        "[::1]:8080",
+        "127.0.0.1:8080",
+        "[::1]:8081",
+        "[::1]:8082",
+        "[2001:db8::1]:8080",
+        "[2001:db8::1]:8082",
+    ] {
+        answered(address);
+    }
+    // From the world, and from the container itself by the host's address.
+    world.run(|| answered("[2001:db8::1]:8080"));
+    inside(&host, "web1", || answered("[2001:db8::1]:8080"));
+    let refused = |address: &str| {
+        let address = address.parse().expect("an address");
+        TcpStream::connect_timeout(&address, Duration::from_secs(5)).is_err()
+    };
+    assert!(
+        world.run(|| refused("[2001:db8::1]:8081")),
+        "::1 answered the world"
+    );
+    assert!(
+        refused("127.0.0.1:8082"),
+        "a port of IPv6 alone answered IPv4"
+    );
+    // As docker shows them: the same number in both families, also where it was free to choose.
+    let ports = host.ok(&["port", "web1", "80"]);
+    assert_eq!(ports, "0.0.0.0:8080\n[::]:8080\n[::1]:8081\n[::]:8082");
+    let row = host.ok(&["ps", "--format", "{{.Ports}}"]);
+    assert!(
+        row.contains("0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, [::1]:8081->80/tcp"),
+        "{row}"
+    );
+    assert!(
+        row.contains("0.0.0.0:9000->82/tcp, [::]:9000->82/tcp"),
+        "{row}"
+    );
+    let chosen = host.ok(&["port", "web1", "81"]);
+    let (four, six) = chosen.split_once('\n').expect("one of each family");
+    assert_eq!(four.replace("0.0.0.0", "[::]"), six);
+    let template = "{{(index (index .NetworkSettings.Ports \"80/tcp\") 1).HostIp}}";
+    assert_eq!(host.ok(&["inspect", "-f", template, "web1"]), "::");
+    // Taken, by a container and by another program, in one family alone.
+    let run = |network: &str, port: &str| {
+        let args = [
+            "run",
+            "--rm",
+            "--network",
+            network,
+            "-p",
+            port,
+            "lab",
+            "true",
+        ];
+        host.fails(125, &args)
+    };
+    let out = run("web", "[::]:8080:80");
+    assert!(
+        out.contains("Bind for [::]:8080 failed: port is already allocated"),
+        "{out}"
+    );
+    let other = TcpListener::bind("[::1]:8090").expect("a port");
+    let out = run("web", "8090:80");
+    assert!(
+        out.contains("failed to bind host port for [::]:8090/tcp: address already in use"),
+        "{out}"
+    );
+    drop(other);
+    // A network of IPv4 alone has no such port; one that is left open is of IPv4 there.
+    host.ok(&["network", "create", "--subnet", "10.92.0.0/24", "four"]);
+    let out = run("four", "[::]:8091:80");
+    assert!(
+        out.contains("cannot publish a port on :: for a container of the network four"),
+        "{out}"
+    );
+    assert!(out.contains("network create --ipv6"), "{out}");
+    let args = [
+        "run",
+        "-d",
+        "--name",
+        "old",
+        "--network",
+        "four",
+        "-p",
+        "8091:80",
+    ];
+    host.ok(&[&args[..], &["lab", "sleep", "300"]].concat());
+    assert_eq!(host.ok(&["port", "old"]), "80/tcp -> 0.0.0.0:8091");
+    host.ok(&["rm", "-f", "web1", "old"]);
+    drop(host);
+    drop(world);
+    network.check();
+}
+
+#[test]
+fn where_bridges_call_the_packet_filter_the_loopback_of_ipv6_refuses() {
+    needs!("root", "ip", "ipv6");
+    let network = own_network();
+    if !bridges_call_ipv6("1") {
+        return common::skip("needs br_netfilter: the module is not loaded");
+    }
+    let host = Host::new("ports-called");
+    let subnets = ["--subnet", "10.91.0.0/24", "--subnet", "fd00:91::/64"];
+    host.ok(&[&["network", "create"], &subnets[..], &["web"]].concat());
+    serve_at(&host, "web1", "[::]:80", &["-p", "8080:80"]);
+    // At once, so a program that tries `localhost` in both families gets to the other.
+    let refused = TcpStream::connect("[::1]:8080").expect_err("::1 answered");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(ask_at("127.0.0.1:8080"), "served-by-web1");
+    assert_eq!(ask_at("[fd00:91::1]:8080"), "served-by-web1");
+    let args = [
+        "run",
+        "--rm",
+        "--network",
+        "web",
+        "-p",
+        "[::1]:8081:80",
+        "lab",
+        "true",
+    ];
+    let out = host.fails(125, &args);
+    assert!(out.contains("cannot publish a port on ::1"), "{out}");
+    assert!(
+        out.contains("sysctl net.bridge.bridge-nf-call-ip6tables=0"),
+        "{out}"
+    );
+    host.ok(&["rm", "-f", "web1"]);
+    drop(host);
     network.check();
 }
 

@@ -32,7 +32,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<u8> {
     let container = Store::open(args.root.as_deref())?.find(&args.container)?;
     let mut list = ports::of(&container)?;
-    list.sort_by_key(|p| (p.container_port, p.protocol, p.host_port));
+    list.sort_by_key(|p| (p.container_port, p.protocol, p.host_port, p.host));
     if let Some(wanted) = &args.port {
         let (port, protocol) = flags::container_port(wanted)?;
         list.retain(|p| p.container_port == port && p.protocol == protocol);

@@ -28,6 +28,8 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_MODE: u16 = 4;
 const MACVLAN_MODE_BRIDGE: u32 = 4;
+/// Of the route by which answers find `::1`: any but that of the loopback's own, which is 0.
+const LOOPBACK_METRIC: u32 = 4096;
 
 /// A device as a namespace lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -308,6 +310,36 @@ pub fn add_default_route(
         "RTM_NEWROUTE",
         &words,
     )
+}
+
+/// Lets what comes back through a device reach the host's own `::1`: IPv6 knows no `route_localnet`,
+/// and asks for a local route of the very device that the packet came in by. This one comes after
+/// the loopback's own, so nothing else changes; a packet that has `::1` in it on the wire is thrown
+/// away before any route is asked for (RFC 4291, 2.5.3). It goes with the device. One that is there
+/// already is no error.
+pub fn add_loopback_route(socket: impl AsFd, index: i32, device: &str) -> SysResult<()> {
+    let one = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+    let mut header = route_header(family(one));
+    (header[1], header[4], header[7]) = (128, libc::RT_TABLE_LOCAL, libc::RTN_LOCAL);
+    let body = Attributes::new()
+        .bytes(libc::RTA_DST, &octets(one))
+        .number(libc::RTA_OIF, index as u32)
+        .number(libc::RTA_PRIORITY, LOOPBACK_METRIC)
+        .after(&header);
+    // Without NLM_F_EXCL, or one device could have such a route.
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+    let words = format!("local ::1 dev {device} metric {LOOPBACK_METRIC}");
+    match netlink::request(
+        socket,
+        libc::RTM_NEWROUTE,
+        flags,
+        &body,
+        "RTM_NEWROUTE",
+        &words,
+    ) {
+        Err(e) if e.errno == Errno::EEXIST => Ok(()),
+        other => other,
+    }
 }
 
 /// Removes the route to everywhere through a gateway; one that is not there is no error.

@@ -163,7 +163,7 @@ impl Rule {
             .meta(7)
             .compare(is, &device(name))
     }
-    fn address(self, word: &str, prefix: &Prefix, four: u32, six: u32) -> Rule {
+    fn address(self, word: &str, is: bool, prefix: &Prefix, four: u32, six: u32) -> Rule {
         let network = prefix.network();
         let width = u32::from(prefix.width()) / 8;
         let (ip, offset) = match prefix.address {
@@ -171,21 +171,27 @@ impl Rule {
             IpAddr::V6(_) => ("ip6", six),
         };
         let mask = octets_of_mask(prefix);
-        self.words(&format!("{ip} {word} {network}"))
+        let sign = if is { "" } else { "!= " };
+        self.words(&format!("{ip} {word} {sign}{network}"))
             .nfproto(family(prefix.address))
             .payload(1, offset, width)
             .and(&mask)
-            .compare(true, &octets(network.address))
+            .compare(is, &octets(network.address))
     }
     /// It comes from this network.
     #[must_use]
     pub fn from(self, prefix: &Prefix) -> Rule {
-        self.address("saddr", prefix, 12, 8)
+        self.address("saddr", true, prefix, 12, 8)
     }
     /// It goes to this network.
     #[must_use]
     pub fn to(self, prefix: &Prefix) -> Rule {
-        self.address("daddr", prefix, 16, 24)
+        self.address("daddr", true, prefix, 16, 24)
+    }
+    /// It goes anywhere of that family but to this network.
+    #[must_use]
+    pub fn not_to(self, prefix: &Prefix) -> Rule {
+        self.address("daddr", false, prefix, 16, 24)
     }
     /// It goes to one of the host's own addresses of the family of `like`.
     #[must_use]

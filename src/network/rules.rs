@@ -40,6 +40,12 @@ pub struct Wall {
     pub masquerade: bool,
 }
 
+/// The host's own address of IPv6.
+const ONE: Prefix = Prefix {
+    address: IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+    length: 128,
+};
+
 /// The protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,13 +89,15 @@ pub struct Published {
     pub bridge: String,
 }
 
-/// The whole table. Nothing when there is no network.
-pub fn chains(walls: &[Wall], published: &[Published]) -> Vec<Chain> {
+/// The whole table. Nothing when there is no network. `six`: answers find `::1`
+/// ([`loopback_six`]); else what the host sends there is left alone.
+pub fn chains(walls: &[Wall], published: &[Published], six: bool) -> Vec<Chain> {
     if walls.is_empty() {
         return Vec::new();
     }
     let port = |p: &Published| {
         let rule = match p.host.is_unspecified() {
+            true if p.host.is_ipv6() && !six => Rule::new().at_the_host(p.to).not_to(&ONE),
             true => Rule::new().at_the_host(p.to),
             false => Rule::new().to(&Prefix {
                 address: p.host,
@@ -99,7 +107,9 @@ pub fn chains(walls: &[Wall], published: &[Published]) -> Vec<Chain> {
         rule.at_port(p.protocol.number(), p.protocol.name(), p.port)
             .destination(p.to, p.to_port)
     };
-    let ports: Vec<Rule> = published.iter().map(port).collect();
+    // A port of `::1` alone leads nowhere where answers do not find it.
+    let reached = |p: &&Published| six || p.host != ONE.address;
+    let ports: Vec<Rule> = published.iter().filter(reached).map(port).collect();
     let loopback = Prefix {
         address: IpAddr::from([127, 0, 0, 0]),
         length: 8,
@@ -122,14 +132,14 @@ pub fn chains(walls: &[Wall], published: &[Published]) -> Vec<Chain> {
                 post.push(Rule::new().from(subnet).oifname(bridge, false).masquerade());
             }
         }
-        if published.iter().any(|p| p.bridge == wall.bridge) {
+        let mut ports = published.iter().filter(|p| p.bridge == wall.bridge);
+        if ports.clone().next().is_some() {
             // From the host's own loopback, and from the container to itself by the host's port.
-            post.push(
-                Rule::new()
-                    .from(&loopback)
-                    .oifname(bridge, true)
-                    .masquerade(),
-            );
+            let own = |prefix| Rule::new().from(prefix).oifname(bridge, true).masquerade();
+            post.push(own(&loopback));
+            if six && ports.any(|p| p.host.is_ipv6()) {
+                post.push(own(&ONE));
+            }
             for subnet in subnets {
                 let own = Rule::new().from(subnet).oifname(bridge, true);
                 post.push(own.translated().masquerade());
@@ -223,6 +233,22 @@ pub fn route_localnet(bridge: &str) -> PathBuf {
     format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet").into()
 }
 
+/// Says whether bridges show what they pass on to the packet filter of IPv6.
+const BRIDGE_CALLS: &str = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
+
+/// Whether a published port can answer on the host's own `::1`. Errors: why it cannot: where bridges
+/// call the packet filter themselves, an answer has `::1` in it when IPv6 first sees it, which then
+/// takes it for a forgery.
+pub fn loopback_six() -> Result<()> {
+    match std::fs::read_to_string(BRIDGE_CALLS) {
+        Ok(text) if text.trim() != "0" => Err(Error::new(
+            "net.bridge.bridge-nf-call-ip6tables is 1 on this host: answers from a bridge do not find ::1",
+        )
+        .hint("`sysctl net.bridge.bridge-nf-call-ip6tables=0`, or publish on 127.0.0.1")),
+        _ => Ok(()), // without that module there is nothing in the way
+    }
+}
+
 /// Sets a kernel parameter to 1, unless it is.
 pub fn switch_on(path: &std::path::Path) -> Result<bool> {
     let what = || format!("cannot read {}", path.display());
@@ -257,7 +283,7 @@ mod tests {
             to_port: 80,
             bridge: "br-a".into(),
         }];
-        let all = chains(&walls, &published);
+        let all = chains(&walls, &published, true);
         let texts = |name: &str| {
             let chain = all.iter().find(|c| c.name == name).unwrap();
             chain
@@ -290,7 +316,48 @@ mod tests {
             ]
         );
         assert_eq!(texts("raw"), ["iifname \"br-a\" ip daddr 127.0.0.0/8 drop"]);
-        assert!(chains(&[], &[]).is_empty());
-        assert_ne!(fingerprint(&all), fingerprint(&chains(&walls, &[])));
+        assert!(chains(&[], &[], true).is_empty());
+        let without = chains(&walls, &[], true);
+        assert_ne!(fingerprint(&all), fingerprint(&without));
+    }
+
+    #[test]
+    fn ports_of_ipv6_and_the_loopback_that_answers_may_not_find() {
+        let walls = [Wall {
+            bridge: "br-a".into(),
+            subnets: vec!["fd00:1::/64".parse().unwrap()],
+            internal: false,
+            masquerade: true,
+        }];
+        let port = |host: &str, port| Published {
+            protocol: Protocol::Tcp,
+            host: host.parse().unwrap(),
+            port,
+            to: "fd00:1::2".parse().unwrap(),
+            to_port: 80,
+            bridge: "br-a".into(),
+        };
+        let published = [port("::", 8080), port("::1", 8081)];
+        let texts = |name: &str, six| {
+            let all = chains(&walls, &published, six);
+            let chain = all.into_iter().find(|c| c.name == name).unwrap();
+            chain.rules.into_iter().map(|r| r.text).collect::<Vec<_>>()
+        };
+        let any = "meta nfproto ipv6 fib daddr type local";
+        let to = "dnat ip6 to [fd00:1::2]:80";
+        assert_eq!(
+            texts("output", true),
+            [
+                format!("{any} tcp dport 8080 {to}"),
+                format!("ip6 daddr ::1/128 tcp dport 8081 {to}"),
+            ]
+        );
+        assert_eq!(
+            texts("output", false),
+            [format!("{any} ip6 daddr != ::1/128 tcp dport 8080 {to}")]
+        );
+        let own = "ip6 saddr ::1/128 oifname \"br-a\" masquerade".to_string();
+        assert!(texts("postrouting", true).contains(&own));
+        assert!(!texts("postrouting", false).contains(&own));
     }
 }

@@ -4,7 +4,8 @@
 //! sent and received through it afterwards is bytes, which std moves.
 //!
 //! What it implements: socket(2), bind(2), listen(2), connect(2), ip(7), ipv6(7), tcp(7).
-//! Interface: [`bind_udp`], [`listen_tcp`], [`connect_tcp`], [`take_error`].
+//! Interface: [`bind_udp`], [`listen_tcp`], [`connect_tcp`], [`take_error`]; a port of the host's that
+//! is held and never read: [`bind_port`].
 //! Read next: [`crate::network::dns`], which is made of these.
 
 use super::{Errno, SysResult, check, reading, state_changing};
@@ -38,6 +39,62 @@ pub fn listen_tcp(address: SocketAddr) -> SysResult<OwnedFd> {
             // SAFETY: takes integers; the descriptor is ours for the call.
             check(unsafe { libc::listen(socket.as_raw_fd(), 64) })?;
             Ok(socket)
+        },
+    )
+}
+
+/// `socket`, `bind`, and for a stream of IPv4 `listen`: a socket of the host's at an address; its port,
+/// which the kernel has chosen where 0 was asked for. A port whose last connections are still timing
+/// out is free (`SO_REUSEADDR`). Errors: `EADDRINUSE`, `EADDRNOTAVAIL` (not an address of this host's),
+/// `EACCES` (a low port), `EAFNOSUPPORT` (a kernel without IPv6). See ip(7), ipv6(7), bind(2).
+///
+/// One of IPv6 is of IPv6 alone (`IPV6_V6ONLY`): the same port of IPv4 is somebody else's to take. And
+/// it does not listen, so a connection that no rule leads elsewhere is refused at once; it has no
+/// `SO_REUSEADDR` then, with which somebody else could listen there.
+pub fn bind_port(stream: bool, address: SocketAddr) -> SysResult<(OwnedFd, u16)> {
+    use std::net::{TcpListener, UdpSocket};
+    let words = if stream { "tcp" } else { "udp" };
+    let of_std = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
+    let four = || -> std::io::Result<(OwnedFd, u16)> {
+        if stream {
+            let socket = TcpListener::bind(address)?;
+            let port = socket.local_addr()?.port();
+            return Ok((socket.into(), port));
+        }
+        let socket = UdpSocket::bind(address)?;
+        let port = socket.local_addr()?.port();
+        Ok((socket.into(), port))
+    };
+    let six = || {
+        let kind = if stream {
+            libc::SOCK_STREAM
+        } else {
+            libc::SOCK_DGRAM
+        };
+        let one: libc::c_int = 1;
+        let made = socket(address, kind)?;
+        // SAFETY: pointer and length describe `one`, live for the call, which copies it.
+        check(unsafe {
+            libc::setsockopt(
+                made.as_raw_fd(),
+                libc::IPPROTO_IPV6,
+                libc::IPV6_V6ONLY,
+                (&raw const one).cast(),
+                size_of::<libc::c_int>() as u32,
+            )
+        })?;
+        bind(&made, address)?;
+        // std's type knows how to ask for an address, whatever the socket is.
+        let made = UdpSocket::from(made);
+        let port = made.local_addr().map_err(of_std)?.port();
+        Ok((made.into(), port))
+    };
+    state_changing(
+        "bind",
+        || format!("{words} {address}"),
+        || match address {
+            SocketAddr::V4(_) => four().map_err(of_std),
+            SocketAddr::V6(_) => six(),
         },
     )
 }

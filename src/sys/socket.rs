@@ -4,7 +4,7 @@
 //! Interface: [`socketpair`], [`send`], [`recv`], [`send_fd`], [`recv_fd`]; between processes that
 //! find each other by a path: [`listen`], [`accept`], [`connect`], [`connect_stream`], and what has a
 //! service there change something: [`request`]; [`set_interface_up`],
-//! [`interface_is_up`]; a port of the host: [`bind_port`].
+//! [`interface_is_up`].
 //! Read next: [`crate::journal::execute`], which uses the pair as its barrier.
 
 use super::{Errno, SysResult, check, reading};
@@ -280,30 +280,6 @@ pub fn request(fd: impl AsFd, message: &[u8], words: &str) -> SysResult<()> {
             }
             Ok(())
         },
-    )
-}
-
-/// `socket`, `bind`, and for a stream `listen`: a socket of the host's at an address; its port, which
-/// the kernel has chosen where 0 was asked for. A port whose last connections are still timing out is
-/// free (`SO_REUSEADDR`). Errors: `EADDRINUSE`, `EADDRNOTAVAIL` (not an address of this host's),
-/// `EACCES` (a low port). See ip(7), bind(2).
-pub fn bind_port(stream: bool, address: std::net::SocketAddr) -> SysResult<(OwnedFd, u16)> {
-    use std::net::{TcpListener, UdpSocket};
-    let words = if stream { "tcp" } else { "udp" };
-    let bind = || -> std::io::Result<(OwnedFd, u16)> {
-        if stream {
-            let socket = TcpListener::bind(address)?;
-            let port = socket.local_addr()?.port();
-            return Ok((socket.into(), port));
-        }
-        let socket = UdpSocket::bind(address)?;
-        let port = socket.local_addr()?.port();
-        Ok((socket.into(), port))
-    };
-    super::state_changing(
-        "bind",
-        || format!("{words} {address}"),
-        || bind().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))),
     )
 }
 

@@ -86,7 +86,7 @@ pub fn has_program(name: &str) -> bool {
 /// What a test needs and does not have, as a reason to skip; `None` when all is there.
 ///
 /// Words: `root`, `cgroup2` (a hierarchy with the memory controller), `cgroup1`, `systemd` (as PID 1),
-/// else a program's name.
+/// `ipv6`, else a program's name.
 pub fn missing(needs: &[&str]) -> Option<String> {
     needs.iter().find_map(|need| match *need {
         "root" => (!is_root()).then(|| "needs root".to_string()),
@@ -95,6 +95,8 @@ pub fn missing(needs: &[&str]) -> Option<String> {
         .then(|| "needs cgroup2: a unified hierarchy with the memory controller".to_string()),
         "cgroup1" => (!std::path::Path::new("/sys/fs/cgroup/memory").is_dir())
             .then(|| "needs cgroup1: the v1 memory hierarchy".to_string()),
+        "ipv6" => (!std::path::Path::new("/proc/net/if_inet6").exists())
+            .then(|| "needs ipv6: a kernel that has it".to_string()),
         "systemd" => (!std::path::Path::new("/run/systemd/system").is_dir())
             .then(|| "needs systemd: it does not run here".to_string()),
         program => (!has_program(program)).then(|| format!("needs the program {program}")),

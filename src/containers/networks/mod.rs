@@ -39,7 +39,7 @@ use super::model::EndpointConfig;
 use super::store::{Container, Store};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Stage, Step};
-use crate::network::{Driver, Endpoint, actions::MakeBridge};
+use crate::network::{Driver, Endpoint, actions::MakeBridge, rules::loopback_six};
 
 /// What a start needs for its networks.
 #[derive(Debug, Default)]
@@ -115,7 +115,10 @@ pub fn plan(
     }
     let way_out = way_out(store, &wanted)?;
     let publishes = way_out.is_some() && !asked.is_empty();
+    let mut six = false;
     if publishes {
+        let network = &wanted[way_out.unwrap_or_default()].network;
+        six = ports::has_six(&find(store, network)?, &asked)?;
         all.steps.push(Step::parent(
             Stage::Containers,
             "hold-ports",
@@ -123,6 +126,7 @@ pub fn plan(
             ports::HoldPorts {
                 store: store.clone(),
                 asked: asked.clone(),
+                six,
             },
         ));
     } else if !asked.is_empty() {
@@ -198,6 +202,7 @@ pub fn plan(
             walls::WriteRules {
                 store: store.clone(),
                 publishes: port_bridge,
+                six: six && loopback_six().is_ok(),
             },
         ));
     }

@@ -3,7 +3,8 @@
 //! What it does: the rules of the packet filter take a port's packets before any socket of the host's
 //! sees them, so two programs could have one port and neither would hear of it. Therefore the monitor
 //! holds a socket on each port that it publishes: a port that is taken is refused at once, and one
-//! that is ours is refused to others. Nothing is ever read from it.
+//! that is ours is refused to others. Nothing is ever read from it. A port for which no address was
+//! named is held, and published, in each family of which the network has addresses.
 //!
 //! Who runs here: the monitor, in the first step of a start; the sockets go with it, or with the end
 //! of the container. One that takes over from a killed monitor holds them again.
@@ -13,19 +14,21 @@
 
 use super::super::flags;
 use super::super::store::{Container, Store};
-use super::{lease::Lease, record};
+use super::{lease::Lease, record, record::Network};
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
-use crate::network::rules::Protocol;
+use crate::network::rules::{self, Protocol};
 use crate::network::slirp;
-use crate::sys::{self, Errno};
+use crate::sys::{self, Errno, SysError};
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 /// The scene's names: what the ports are, and each socket that holds one.
 const PORTS: &str = "ports";
 const HELD: &str = "held-port-"; // as runtime::HELD begins
+/// How often the kernel may choose a number before one is free in both families.
+const FREE_TRIES: u32 = 20;
 
 /// A port that is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +62,8 @@ pub struct Asked {
     pub protocol: Protocol,
     /// The host's address.
     pub host: IpAddr,
+    /// No address was named: all of the host's will do, of IPv6 too where the network has it.
+    pub open: bool,
     /// The host's ports that would do.
     pub host_ports: (u16, u16),
     /// The container's port.
@@ -92,6 +97,7 @@ pub fn asked(container: &Container) -> Result<Vec<Asked>> {
                 "" => Ok(0),
                 text => text.parse().map_err(|_| wrong()),
             };
+            let open = binding.host_ip.is_empty();
             let host = match binding.host_ip.as_str() {
                 "" => Ipv4Addr::UNSPECIFIED.into(),
                 text => text.parse().map_err(|_| wrong())?,
@@ -99,6 +105,7 @@ pub fn asked(container: &Container) -> Result<Vec<Asked>> {
             all.push(Asked {
                 protocol,
                 host,
+                open,
                 host_ports: (number(first)?, number(last)?),
                 container_port,
             });
@@ -111,6 +118,7 @@ pub fn asked(container: &Container) -> Result<Vec<Asked>> {
                 all.push(Asked {
                     protocol,
                     host: Ipv4Addr::UNSPECIFIED.into(),
+                    open: true,
                     host_ports: (0, 0),
                     container_port,
                 });
@@ -120,6 +128,27 @@ pub fn asked(container: &Container) -> Result<Vec<Asked>> {
     Ok(all)
 }
 
+/// Whether ports for which no address was named are published in IPv6 too, through this network.
+/// Errors: a port of an address that leads nowhere in it.
+pub(super) fn has_six(network: &Network, asked: &[Asked]) -> Result<bool> {
+    let pool = network.pools.iter().any(|p| p.subnet.address.is_ipv6());
+    for host in asked.iter().map(|a| a.host).filter(IpAddr::is_ipv6) {
+        let what = || {
+            let name = &network.name;
+            format!("cannot publish a port on {host} for a container of the network {name}")
+        };
+        if !pool {
+            let error = Error::kind(Kind::Unsupported, what())
+                .caused_by(Error::new("the network has addresses of IPv4 alone"));
+            return Err(error.hint("`glassbox network create --ipv6` makes one that has both"));
+        }
+        if host == Ipv6Addr::LOCALHOST {
+            rules::loopback_six().with_context(what)?;
+        }
+    }
+    Ok(pool && std::path::Path::new("/proc/net/if_inet6").exists())
+}
+
 /// Holds the ports of a container.
 #[derive(Debug)]
 pub struct HoldPorts {
@@ -127,6 +156,8 @@ pub struct HoldPorts {
     pub store: Store,
     /// Which ports.
     pub asked: Vec<Asked>,
+    /// Those for which no address was named are of IPv6 too.
+    pub six: bool,
 }
 
 impl Action for HoldPorts {
@@ -137,16 +168,19 @@ impl Action for HoldPorts {
                 (first, last) if first == last => first.to_string(),
                 (first, last) => format!("a free one of {first}-{last}"),
             };
-            Planned::new("bind", format!("{} {}, {port}", a.protocol.name(), a.host))
+            let both = if a.open && self.six { " and ::" } else { "" };
+            let words = format!("{} {}{both}, {port}", a.protocol.name(), a.host);
+            Planned::new("bind", words)
         };
         self.asked.iter().map(call).collect()
     }
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         let mut ports = Vec::new();
-        for (number, asked) in self.asked.iter().enumerate() {
-            let (socket, port) = hold(&self.store, asked)?;
-            scene.put_fd(format!("{HELD}{number}"), socket);
-            ports.push(port);
+        for asked in &self.asked {
+            for (socket, port) in hold(&self.store, asked, self.six)? {
+                scene.put_fd(format!("{HELD}{}", ports.len()), socket);
+                ports.push(port);
+            }
         }
         let text = serde_json::to_string(&ports).context("cannot write JSON")?;
         scene.put(PORTS, text);
@@ -168,9 +202,7 @@ impl Action for HoldPorts {
         }]
     }
     fn undo(&self, scene: &mut Scene) -> Result<()> {
-        for number in 0..self.asked.len() {
-            drop(scene.take_fd(&format!("{HELD}{number}")));
-        }
+        drop(scene.take_all(HELD));
         Ok(())
     }
 }
@@ -181,29 +213,54 @@ pub(super) fn held(scene: &Scene) -> Vec<Port> {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-fn hold(store: &Store, asked: &Asked) -> Result<(OwnedFd, Port)> {
-    let (first, last) = asked.host_ports;
+/// A port on each of these addresses, the same number on all; the errors are of the address that
+/// refused.
+fn bind(
+    asked: &Asked,
+    hosts: &[IpAddr],
+    number: u16,
+) -> std::result::Result<Vec<(OwnedFd, Port)>, (SocketAddr, SysError)> {
+    let mut all: Vec<(OwnedFd, Port)> = Vec::new();
+    for host in hosts {
+        // The kernel's choice for the first is everybody's.
+        let number = all.first().map_or(number, |(_, port)| port.host_port);
+        let address = SocketAddr::new(*host, number);
+        let tcp = asked.protocol == Protocol::Tcp;
+        let (socket, host_port) = sys::inet::bind_port(tcp, address).map_err(|e| (address, e))?;
+        let port = Port {
+            protocol: asked.protocol,
+            host: *host,
+            host_port,
+            container_port: asked.container_port,
+        };
+        all.push((socket, port));
+    }
+    Ok(all)
+}
+
+fn hold(store: &Store, asked: &Asked, six: bool) -> Result<Vec<(OwnedFd, Port)>> {
+    let mut hosts = vec![asked.host];
+    if asked.open && six {
+        hosts.push(Ipv6Addr::UNSPECIFIED.into());
+    }
+    // A number that the kernel chooses for one family may be taken in the other.
+    let (tries, (first, last)) = match asked.host_ports {
+        (0, _) => (FREE_TRIES, (0, 0)),
+        range => (1, range),
+    };
     let mut refused = None;
-    for number in first..=last {
-        let address = SocketAddr::new(asked.host, number);
-        match sys::socket::bind_port(asked.protocol == Protocol::Tcp, address) {
-            Ok((socket, host_port)) => {
-                let port = Port {
-                    protocol: asked.protocol,
-                    host: asked.host,
-                    host_port,
-                    container_port: asked.container_port,
-                };
-                return Ok((socket, port));
-            }
-            Err(e) if e.errno == Errno::EADDRINUSE => refused = Some((address, e)),
-            Err(e) => {
+    for number in (0..tries).flat_map(|_| first..=last) {
+        match bind(asked, &hosts, number) {
+            Ok(all) => return Ok(all),
+            Err((address, e)) if e.errno == Errno::EADDRINUSE => refused = Some((address, e)),
+            Err((address, e)) => {
                 let what = format!(
                     "failed to bind host port {address}/{}",
                     asked.protocol.name()
                 );
                 let hint = match e.errno {
                     Errno::EADDRNOTAVAIL => Some("the host does not have this address"),
+                    Errno::EAFNOSUPPORT => Some("this kernel has no IPv6"),
                     Errno::EACCES => Some(
                         "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
                     ),
@@ -271,7 +328,7 @@ pub fn hold_again(container: &Container) -> Vec<OwnedFd> {
     let ports = of(container).unwrap_or_default();
     let again = ports.iter().filter_map(|p| {
         let address = SocketAddr::new(p.host, p.host_port);
-        sys::socket::bind_port(p.protocol == Protocol::Tcp, address).ok()
+        sys::inet::bind_port(p.protocol == Protocol::Tcp, address).ok()
     });
     again.map(|(socket, _)| socket).collect()
 }

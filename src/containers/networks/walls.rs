@@ -10,10 +10,11 @@
 use super::super::names;
 use super::super::store::Store;
 use super::record::{self, Network};
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
-use crate::network::nft;
 use crate::network::rules::{self, Published, Wall};
+use crate::network::{link, nft};
+use crate::sys::netlink;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -64,7 +65,8 @@ pub(super) fn write(store: &Store, networks: &[Network]) -> Result<Option<OwnedF
     }
     walls.sort_by(|a, b| a.bridge.cmp(&b.bridge));
     published.sort_by_key(|p| (p.protocol, p.port, p.host));
-    rules::apply(&table(store)?, &rules::chains(&walls, &published))
+    let six = rules::loopback_six().is_ok();
+    rules::apply(&table(store)?, &rules::chains(&walls, &published, six))
 }
 
 /// Writes the rules of this root's networks.
@@ -74,6 +76,8 @@ pub struct WriteRules {
     pub store: Store,
     /// The bridge of the container's published ports, if it has some.
     pub publishes: Option<String>,
+    /// Some of them are of IPv6, and can answer on `::1`.
+    pub six: bool,
 }
 
 impl Action for WriteRules {
@@ -83,6 +87,10 @@ impl Action for WriteRules {
         if let Some(bridge) = &self.publishes {
             let path = rules::route_localnet(bridge);
             calls.push(Planned::new("write", format!("{} ← 1", path.display())));
+            if self.six {
+                let words = format!("NETLINK_ROUTE, RTM_NEWROUTE, local ::1 dev {bridge}");
+                calls.push(Planned::new("sendto", words));
+            }
         }
         let words =
             format!("NETLINK_NETFILTER, table inet {table} ← the rules of all networks in use");
@@ -92,6 +100,13 @@ impl Action for WriteRules {
     fn apply(&self, _: &mut Scene) -> Result<()> {
         if let Some(bridge) = &self.publishes {
             rules::switch_on(&rules::route_localnet(bridge))?;
+            if self.six {
+                let what = || format!("cannot let answers from {bridge} reach ::1");
+                let socket = netlink::route_socket().with_context(what)?;
+                let found = link::find(&socket, bridge).with_context(what)?;
+                let index = found.context("it is not there").with_context(what)?.index;
+                link::add_loopback_route(&socket, index, bridge).with_context(what)?;
+            }
         }
         let _lock = record::lock(&self.store)?;
         sync(&self.store)
