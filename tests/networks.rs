@@ -78,11 +78,18 @@ fn networks_are_made_listed_and_removed() {
             "no matching subnet for gateway 10.9.9.9",
         ),
         (
-            &["--driver", "ipvlan", "xx"],
-            "this version has bridge and macvlan",
+            &["--driver", "ipvlan", "-o", "ipvlan_mode=l4", "xx"],
+            "unknown ipvlan mode: \"l4\"",
         ),
         (&["--driver", "nope", "xx"], "plugin not found"),
-        (&["--driver", "macvlan", "xx"], "needs a parent device"),
+        (
+            &["--driver", "macvlan", "xx"],
+            "a macvlan network needs a parent device",
+        ),
+        (
+            &["-d", "ipvlan", "-o", "ipvlan_mode=l3s", "xx"],
+            "a ipvlan network needs a parent device",
+        ),
     ] {
         let out = host.fails(1, &[&["network", "create"], command].concat());
         assert!(out.contains(words), "{command:?}: {out}");
@@ -456,11 +463,7 @@ fn a_bridge_that_the_host_had_before_stays() {
 fn macvlan_puts_containers_on_the_wire_of_a_device() {
     needs!("root", "ip");
     let network = own_network();
-    ip(&[
-        "link", "add", "wire0", "type", "veth", "peer", "name", "wire1",
-    ]);
-    ip(&["link", "set", "wire0", "up"]);
-    ip(&["link", "set", "wire1", "up"]);
+    wire();
     let host = Host::new("network-macvlan");
     let args = ["network", "create", "-d", "macvlan", "-o", "parent=wire0"];
     host.ok(&[&args[..], &["--subnet", "10.93.0.0/24", "wire"]].concat());
@@ -536,3 +539,99 @@ fn two_roots_that_start_at_once_have_different_subnets() {
 
 /// A template of `network inspect`.
 const SUBNET: &str = "{{range .IPAM.Config}}{{.Subnet}}{{end}}";
+
+/// A pair of links whose one end plays a device of the host's: both are up.
+fn wire() {
+    let pair = ["type", "veth", "peer", "name", "wire1"];
+    ip(&[&["link", "add", "wire0"][..], &pair].concat());
+    ip(&["link", "set", "wire0", "up"]);
+    ip(&["link", "set", "wire1", "up"]);
+}
+
+/// What a dry run says of the container's place in this network.
+fn planned(host: &Host, network: &str) -> String {
+    host.ok(&[
+        "run",
+        "--dry-run",
+        "--json",
+        "--network",
+        network,
+        "lab",
+        "true",
+    ])
+}
+
+#[test]
+fn ipvlan_shares_the_hardware_address_of_a_device() {
+    needs!("root", "ip");
+    let network = own_network();
+    wire();
+    let host = Host::new("network-ipvlan");
+    let make = |name: &str, mode: &str, subnet: &str| {
+        let args = ["network", "create", "-d", "ipvlan", "-o", "parent=wire0"];
+        host.ok(&[&args[..], &["-o", mode, "--subnet", subnet, name]].concat());
+    };
+    make("flat", "ipvlan_mode=l2", "10.93.0.0/24");
+    make("routed", "ipvlan_mode=l3", "10.94.0.0/24");
+    let plan = planned(&host, "flat");
+    assert!(
+        plan.contains("eth0 (ipvlan of wire0, l2, bridge), up, beside INIT"),
+        "{plan}"
+    );
+    assert!(plan.contains("default via 10.93.0.1 dev eth0"), "{plan}");
+    let plan = planned(&host, "routed");
+    assert!(
+        plan.contains("eth0 (ipvlan of wire0, l3, bridge), up, beside INIT"),
+        "{plan}"
+    );
+    assert!(plan.contains("default dev eth0"), "{plan}");
+    let mac = ["--mac-address", "02:00:00:00:00:07", "--network", "flat"];
+    let out = host.fails(
+        125,
+        &[&["run", "--rm"], &mac[..], &["lab", "true"]].concat(),
+    );
+    assert!(out.contains("have the hardware address of wire0"), "{out}");
+    // What the kernel itself says, so that a fault of ours is not taken for one of its own.
+    let probe = [
+        "link", "add", "link", "wire0", "name", "probe0", "type", "ipvlan",
+    ];
+    let probe = std::process::Command::new("ip").args(probe).output();
+    if !probe.expect("ip runs").status.success() {
+        let out = host.fails(125, &["run", "--rm", "--network", "flat", "lab", "true"]);
+        assert!(
+            out.contains("cannot connect the container to the network flat"),
+            "{out}"
+        );
+        assert!(out.contains("`modprobe ipvlan`"), "{out}");
+        ip(&["link", "del", "wire0"]);
+        network.check();
+        return common::skip("needs ipvlan: this kernel has no links of that kind");
+    }
+    ip(&["link", "del", "probe0"]);
+    for (name, way, other) in [
+        ("flat", "default via 10.93.0.1 dev eth0", "10.93.0.2"),
+        ("routed", "default dev eth0", "10.94.0.2"),
+    ] {
+        let args = ["run", "-d", "--name", name, "--network", name];
+        host.ok(&[&args[..], &["lab", "sleep", "300"]].concat());
+        let script = format!("ip -4 addr show eth0; ip route; ping -c 1 -W 20 {other}");
+        let shell = ["lab", "sh", "-c", &script];
+        let out = host.ok(&[&["run", "--rm", "--network", name][..], &shell].concat());
+        let own = other.replace(".2", ".3/24");
+        assert!(out.contains(&own), "{out}");
+        assert!(out.contains(way), "{out}");
+        assert!(out.contains("1 packets received"), "{out}");
+        let path = "/sys/class/net/eth0/address";
+        let inside = host.ok(&["exec", name, "cat", path]);
+        let outside = ip(&["-brief", "link", "show", "wire0"]);
+        assert!(outside.contains(&inside), "{outside}: {inside}");
+        let template = "{{range .NetworkSettings.Networks}}{{.MacAddress}} {{.Gateway}}{{end}}";
+        let shown = host.ok(&["inspect", "-f", template, name]);
+        let gateway = if name == "flat" { "10.93.0.1" } else { "" };
+        assert_eq!(shown.trim_end(), format!("{inside} {gateway}").trim_end());
+        host.ok(&["rm", "-f", name]);
+    }
+    host.ok(&["network", "rm", "flat", "routed"]);
+    ip(&["link", "del", "wire0"]);
+    network.check();
+}

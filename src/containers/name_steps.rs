@@ -130,7 +130,8 @@ impl WriteHosts {
         let gateway = match self.reach {
             Reach::UserMode => Some(slirp::GATEWAY.into()),
             Reach::Bridge | Reach::Named => {
-                endpoints.iter().find_map(|e| e.gateways.first().copied())
+                let mut gateways = endpoints.iter().filter_map(|e| e.gateways.first());
+                gateways.find(|g| !g.is_unspecified()).copied()
             }
             // In its own network the host is on loopback; with no network nobody is anywhere else.
             Reach::Host | Reach::Loopback => Some(std::net::Ipv4Addr::LOCALHOST.into()),

@@ -16,6 +16,7 @@
 //! Interface: [`Endpoint`], [`MakeBridge`], [`Connect`], [`Configure`]; [`connect`] and
 //! [`configure`] for a container that runs already. Read next: `runtime/plan/parent.rs`.
 
+use super::ipvlan::{self, Ipvlan};
 use super::{Mac, Prefix, link};
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
@@ -33,6 +34,8 @@ pub enum Driver {
     Bridge,
     /// On the wire of one of the host's devices, with hardware addresses of their own.
     Macvlan,
+    /// The same, with the hardware address of that device.
+    Ipvlan(Ipvlan),
 }
 
 /// A container's place in one network.
@@ -52,7 +55,8 @@ pub struct Endpoint {
     pub mac: Mac,
     /// Its addresses, with the length of the network's.
     pub addresses: Vec<Prefix>,
-    /// Where everything goes that no route knows: at most one a family.
+    /// Where everything goes that no route knows: at most one a family; [`link::here`] where the
+    /// device itself is the way.
     pub gateways: Vec<IpAddr>,
     /// The largest packet.
     #[serde(default)]
@@ -144,7 +148,9 @@ impl Action for MakeBridge {
         let addresses = self.decided(scene);
         let socket = netlink::route_socket().with_context(what)?;
         match link::make_bridge(&socket, &self.name, bridge_mac(&addresses), self.mtu) {
-            Err(e) if e.errno != Errno::EEXIST => return Err(refused(e)).with_context(what),
+            Err(e) if e.errno != Errno::EEXIST => {
+                return Err(refused(e, Driver::Bridge)).with_context(what);
+            }
             _ => {} // made, or there already
         }
         let bridge = link::find(&socket, &self.name).with_context(what)?;
@@ -194,12 +200,22 @@ fn up_fact(what: &str, name: &str) -> Fact {
     }
 }
 
-fn refused(e: sys::SysError) -> Error {
+fn refused(e: sys::SysError, driver: Driver) -> Error {
+    let modules = match driver {
+        Driver::Bridge => "bridge veth",
+        Driver::Macvlan => "macvlan",
+        Driver::Ipvlan(_) => "ipvlan",
+    };
     let errno = e.errno;
     let error = Error::from(e);
     match errno {
         Errno::EPERM => error.hint("networks need root (CAP_NET_ADMIN) on the host; --network none and host do not"),
-        Errno::EOPNOTSUPP => error.hint("this kernel lacks that kind of link: `modprobe bridge veth`, or a kernel that has them"),
+        Errno::EOPNOTSUPP => error.hint(format!(
+            "this kernel lacks that kind of link: `modprobe {modules}`, or a kernel that has it"
+        )),
+        Errno::EBUSY if driver != Driver::Bridge => error.hint(
+            "a device that is a bridge's port takes no such link, and none has both macvlan and ipvlan",
+        ),
         _ => error,
     }
 }
@@ -225,6 +241,10 @@ impl Action for Connect {
                 "{link} (veth, a port of {bridge}), up; its peer {inside} ({mac}) beside INIT"
             ),
             Driver::Macvlan => format!("{inside} (macvlan of {bridge}, {mac}), up, beside INIT"),
+            Driver::Ipvlan(how) => {
+                let how = how.words();
+                format!("{inside} (ipvlan of {bridge}, {how}), up, beside INIT")
+            }
         };
         let call = |words| Planned::new("sendto", format!("NETLINK_ROUTE, RTM_NEWLINK, {words}"));
         let mut calls = vec![call(words)];
@@ -240,7 +260,7 @@ impl Action for Connect {
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         match self.endpoint.driver {
             Driver::Bridge => vec![up_fact(&self.endpoint.link, &self.endpoint.link)],
-            Driver::Macvlan => Vec::new(),
+            _ => Vec::new(), // it has no outer end
         }
     }
     fn expected(&self) -> Option<String> {
@@ -272,6 +292,7 @@ pub fn connect(endpoint: &Endpoint, pid: i32) -> Result<()> {
     let make = || match endpoint.driver {
         Driver::Bridge => link::make_veth(&socket, &endpoint.link, found.index, inside),
         Driver::Macvlan => link::make_macvlan(&socket, found.index, inside),
+        Driver::Ipvlan(how) => ipvlan::make(&socket, found.index, inside, how),
     };
     let made = match make() {
         // Of a life before, whose namespace has not quite ended.
@@ -281,7 +302,8 @@ pub fn connect(endpoint: &Endpoint, pid: i32) -> Result<()> {
         }
         other => other,
     };
-    made.map_err(refused).with_context(what)?;
+    made.map_err(|e| refused(e, endpoint.driver))
+        .with_context(what)?;
     if endpoint.has_hairpin() {
         link::set_hairpin(&socket, &endpoint.link).with_context(what)?;
     }
@@ -320,8 +342,10 @@ impl Action for Configure {
         let addresses = self.endpoint.addresses.iter();
         let addresses = addresses.map(|a| route(format!("RTM_NEWADDR, {inside} {a}")));
         let gateways = self.endpoint.gateways.iter();
-        let gateways =
-            gateways.map(|g| route(format!("RTM_NEWROUTE, default via {g} dev {inside}")));
+        let gateways = gateways.map(|g| match g.is_unspecified() {
+            true => route(format!("RTM_NEWROUTE, default dev {inside}")),
+            false => route(format!("RTM_NEWROUTE, default via {g} dev {inside}")),
+        });
         let up = route(format!("RTM_NEWLINK, {inside} up"));
         std::iter::once(up)
             .chain(addresses)

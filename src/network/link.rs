@@ -157,16 +157,34 @@ pub struct Inside<'a> {
 }
 
 impl Inside<'_> {
-    fn attributes(&self) -> Attributes {
+    /// All but the hardware address, which not every kind of link has for itself.
+    pub(super) fn attributes(&self) -> Attributes {
         let all = Attributes::new()
             .text(libc::IFLA_IFNAME, self.name)
-            .bytes(libc::IFLA_ADDRESS, &self.mac.0)
             .number(libc::IFLA_NET_NS_PID, self.pid as u32);
         match self.mtu {
             Some(mtu) => all.number(libc::IFLA_MTU, mtu),
             None => all,
         }
     }
+    fn with_mac(&self) -> Attributes {
+        self.attributes().bytes(libc::IFLA_ADDRESS, &self.mac.0)
+    }
+}
+
+/// Makes a link of this kind on the device with number `parent`, up, where its attributes say.
+pub(super) fn make_on(
+    socket: impl AsFd,
+    parent: i32,
+    attributes: Attributes,
+    kind: Attributes,
+    words: &str,
+) -> SysResult<()> {
+    let body = attributes
+        .number(libc::IFLA_LINK, parent as u32)
+        .nested(libc::IFLA_LINKINFO, kind)
+        .after(&header(0, UP, UP));
+    netlink::request(socket, libc::RTM_NEWLINK, NEW, &body, "RTM_NEWLINK", words)
 }
 
 /// Makes a pair of links: `outside` here, up, a port of the bridge with number `bridge`, and
@@ -178,7 +196,7 @@ pub fn make_veth(
     inside: Inside<'_>,
 ) -> SysResult<()> {
     // Not up yet: the kernel opens neither end of a pair before both are there.
-    let peer = inside.attributes().after(&header(0, 0, 0));
+    let peer = inside.with_mac().after(&header(0, 0, 0));
     let kind = Attributes::new().text(libc::IFLA_INFO_KIND, "veth").nested(
         libc::IFLA_INFO_DATA,
         Attributes::new().bytes(VETH_INFO_PEER, &peer),
@@ -216,14 +234,9 @@ pub fn make_macvlan(socket: impl AsFd, parent: i32, inside: Inside<'_>) -> SysRe
     let kind = Attributes::new()
         .text(libc::IFLA_INFO_KIND, "macvlan")
         .nested(libc::IFLA_INFO_DATA, data);
-    let body = inside
-        .attributes()
-        .number(libc::IFLA_LINK, parent as u32)
-        .nested(libc::IFLA_LINKINFO, kind)
-        .after(&header(0, UP, UP));
     let Inside { pid, name, mac, .. } = inside;
     let words = format!("{name} (macvlan, {mac}), up, beside process {pid}");
-    netlink::request(socket, libc::RTM_NEWLINK, NEW, &body, "RTM_NEWLINK", &words)
+    make_on(socket, parent, inside.with_mac(), kind, &words)
 }
 
 /// Removes a link, and of a pair its peer. One that is not there is no error.
@@ -290,18 +303,25 @@ fn route_header(family: u8) -> Vec<u8> {
     header
 }
 
-/// Sends everything that no other route knows to a gateway behind a device.
+/// Sends everything that no other route knows to a gateway behind a device; to the device itself
+/// where the gateway is [`here`], an address that nobody has.
 pub fn add_default_route(
     socket: impl AsFd,
     index: i32,
     device: &str,
     gateway: IpAddr,
 ) -> SysResult<()> {
-    let body = Attributes::new()
-        .bytes(libc::RTA_GATEWAY, &octets(gateway))
-        .number(libc::RTA_OIF, index as u32)
-        .after(&route_header(family(gateway)));
-    let words = format!("default via {gateway} dev {device}");
+    let mut header = route_header(family(gateway));
+    let mut attributes = Attributes::new().number(libc::RTA_OIF, index as u32);
+    let mut words = format!("default dev {device}");
+    match gateway.is_unspecified() {
+        true => header[6] = libc::RT_SCOPE_LINK,
+        false => {
+            attributes = attributes.bytes(libc::RTA_GATEWAY, &octets(gateway));
+            words = format!("default via {gateway} dev {device}");
+        }
+    }
+    let body = attributes.after(&header);
     netlink::request(
         socket,
         libc::RTM_NEWROUTE,
@@ -339,6 +359,14 @@ pub fn add_loopback_route(socket: impl AsFd, index: i32, device: &str) -> SysRes
     ) {
         Err(e) if e.errno == Errno::EEXIST => Ok(()),
         other => other,
+    }
+}
+
+/// The gateway of a default route that leads through a device and names none.
+pub fn here(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

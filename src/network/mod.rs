@@ -15,10 +15,11 @@
 //! Interface: [`Prefix`], [`Mac`], [`pool`] (which addresses are free), [`link`] (one function a
 //! change), [`actions`] (the steps of a container's set-up), [`rules`] (the packet filter), [`dns`]
 //! (names), [`slirp`] (a network without root). Read in this order: `prefix.rs`, `pool.rs`, `wire.rs`,
-//! `link.rs`, `actions.rs`, `nft.rs`, `rules.rs`, `dns/mod.rs`.
+//! `link.rs`, `ipvlan.rs`, `actions.rs`, `nft.rs`, `rules.rs`, `dns/mod.rs`.
 
 pub mod actions;
 pub mod dns;
+pub mod ipvlan;
 pub mod link;
 pub mod nft;
 pub mod pool;

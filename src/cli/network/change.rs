@@ -19,9 +19,10 @@ Examples:
   glassbox network create web
   glassbox network create --subnet 10.5.0.0/24 --gateway 10.5.0.254 web
   glassbox network create --internal --label tier=db back
-  glassbox network create --driver macvlan --subnet 192.0.2.0/24 --opt parent=eth0 lan")]
+  glassbox network create --driver macvlan --subnet 192.0.2.0/24 --opt parent=eth0 lan
+  glassbox network create -d ipvlan -o parent=eth0 -o ipvlan_mode=l3 --subnet 198.51.100.0/24 far")]
 pub struct CreateArgs {
-    /// How its containers are connected: bridge or macvlan.
+    /// How its containers are connected: bridge, macvlan or ipvlan.
     #[arg(short, long, value_name = "DRIVER", default_value = "bridge")]
     driver: String,
     /// Its addresses, as 10.5.0.0/24; else free ones are found. One for IPv4, one for IPv6.

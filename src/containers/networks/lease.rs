@@ -21,7 +21,8 @@ use super::{traces, walls};
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::network::actions::MakeBridge;
-use crate::network::{Driver, Endpoint, Mac, Prefix, pool};
+use crate::network::{self, Driver, Endpoint, Mac, Prefix, link, pool};
+use crate::sys::netlink;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::net::IpAddr;
@@ -77,6 +78,7 @@ pub fn choose(
     let driver = match network.driver.as_str() {
         "bridge" => Driver::Bridge,
         "macvlan" => Driver::Macvlan,
+        "ipvlan" => Driver::Ipvlan(network.ipvlan()?),
         _ => {
             return Err(refuse(
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes".into(),
@@ -154,10 +156,11 @@ pub fn choose(
             length: pool.subnet.length,
         });
         if seat.way_out && !network.internal {
-            gateways.push(pool.gateway);
+            gateways.push(network.way_out(pool));
         }
     }
     let mac = match wish.mac_address.as_str() {
+        _ if network.driver == "ipvlan" => shared_mac(network, wish)?,
         "" => Mac::of(
             addresses
                 .first()
@@ -179,6 +182,22 @@ pub fn choose(
         mtu: network.mtu(),
         hairpin: seat.way_out && !network.internal && !ports::asked(container)?.is_empty(),
     })
+}
+
+/// The hardware address that all on the wire of a device have. Errors: another one was asked for.
+fn shared_mac(network: &Network, wish: &EndpointConfig) -> Result<Mac> {
+    let device = &network.device;
+    if !wish.mac_address.is_empty() {
+        let name = &network.name;
+        let text = format!(
+            "containers of the ipvlan network {name} have the hardware address of {device}"
+        );
+        return Err(Error::kind(Kind::Usage, text)
+            .hint("a macvlan network gives each one of its own: `--mac-address` works there"));
+    }
+    // Where the device is gone, or has none, the step that makes the link says so.
+    let found = link::find(netlink::route_socket()?, device)?;
+    Ok(found.and_then(|l| l.mac).unwrap_or(Mac([0; 6])))
 }
 
 /// Takes an address for a container.

@@ -184,7 +184,8 @@ fn another_way_out(store: &Store, container: &Container, socket: &OwnedFd) -> Re
             continue;
         };
         for pool in &network.pools {
-            link::add_default_route(socket, device.index, inside, pool.gateway)?;
+            let gateway = network.way_out(pool);
+            link::add_default_route(socket, device.index, inside, gateway)?;
         }
         return Ok(());
     }

@@ -13,7 +13,7 @@ use super::super::{events, names, state};
 use super::lease::{self, Lease};
 use super::traces::Traces;
 use crate::error::{Context, Error, Kind, Result};
-use crate::network::{Prefix, link, pool};
+use crate::network::{Prefix, ipvlan::Ipvlan, link, pool};
 use crate::spec::Digest;
 use crate::sys::{self, netlink};
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,7 @@ pub struct Network {
     pub id: String,
     /// When it was made.
     pub created: Time,
-    /// `bridge`, `macvlan`; `host` and `null` of the predefined.
+    /// `bridge`, `macvlan`, `ipvlan`; `host` and `null` of the predefined.
     pub driver: String,
     /// There is no way out of it.
     #[serde(default)]
@@ -93,7 +93,7 @@ pub struct Network {
 pub struct Wish {
     /// Its name.
     pub name: String,
-    /// `bridge`, `macvlan`.
+    /// `bridge`, `macvlan`, `ipvlan`.
     pub driver: String,
     /// `--internal`
     pub internal: bool,
@@ -133,6 +133,19 @@ impl Network {
     /// The largest packet that was asked for.
     pub fn mtu(&self) -> Option<u32> {
         self.options.get(MTU)?.parse().ok()
+    }
+    /// What it is like, of an ipvlan network.
+    pub fn ipvlan(&self) -> Result<Ipvlan> {
+        ipvlan(&self.options)
+    }
+    /// What a container's default route leads to: the gateway, or ([`link::here`]) the device itself
+    /// where nobody can be asked for a gateway.
+    pub fn way_out(&self, pool: &Pool) -> IpAddr {
+        let is_routed = self.driver == "ipvlan" && self.ipvlan().is_ok_and(Ipvlan::is_routed);
+        match is_routed {
+            true => link::here(pool.gateway),
+            false => pool.gateway,
+        }
     }
     /// Its leases of containers that run, or are about to. A lease of one that was killed together
     /// with its monitor stays in the file until somebody looks.
@@ -301,13 +314,8 @@ pub fn create(store: &Store, wish: &Wish) -> Result<Network> {
         },
         "macvlan" => parent_of(wish)?,
         "ipvlan" => {
-            return Err(Error::kind(
-                Kind::Unsupported,
-                "network driver ipvlan: this version has bridge and macvlan",
-            )
-            .hint(
-                "macvlan puts containers on the same wire, with hardware addresses of their own",
-            ));
+            ipvlan(&wish.options)?;
+            parent_of(wish)?
         }
         "host" | "null" | "none" => {
             let text = format!(
@@ -321,7 +329,7 @@ pub fn create(store: &Store, wish: &Wish) -> Result<Network> {
                 Kind::NotFound,
                 format!("could not find plugin {other} in v1 plugin registry: plugin not found"),
             )
-            .hint("drivers are bridge and macvlan"));
+            .hint("drivers are bridge, macvlan and ipvlan"));
         }
     };
     if device.is_empty() || device.len() > 15 || device.contains(['/', ':', ' ']) {
@@ -367,13 +375,20 @@ pub fn create(store: &Store, wish: &Wish) -> Result<Network> {
     Ok(network)
 }
 
-/// The device of the host's whose wire a macvlan network shares. Errors: there is none like that.
+/// What docker's options say of an ipvlan network. Errors: a word that is none of theirs.
+fn ipvlan(options: &BTreeMap<String, String>) -> Result<Ipvlan> {
+    let of = |name: &str| options.get(name).map(String::as_str);
+    Ipvlan::parse(of("ipvlan_mode"), of("ipvlan_flag"))
+}
+
+/// The device of the host's whose wire a network shares. Errors: there is none like that.
 fn parent_of(wish: &Wish) -> Result<String> {
     let Some(parent) = wish.options.get(PARENT) else {
-        return Err(
-            Error::kind(Kind::Usage, "a macvlan network needs a parent device")
-                .hint("--opt parent=eth0: its containers are then on the wire of eth0"),
-        );
+        return Err(Error::kind(
+            Kind::Usage,
+            format!("a {} network needs a parent device", wish.driver),
+        )
+        .hint("--opt parent=eth0: its containers are then on the wire of eth0"));
     };
     let socket = netlink::route_socket()?;
     match link::find(&socket, parent)? {

@@ -75,7 +75,10 @@ pub fn endpoints(container: &Container, runs: bool) -> Value {
                 .into_iter()
                 .flat_map(|n| &n.pools);
             let found = all.find(|p| p.gateway.is_ipv4() == four);
-            found.map(|p| p.gateway.to_string()).unwrap_or_default()
+            let found = found.and_then(|p| Some(network?.way_out(p)));
+            // None where the device itself is the way.
+            let found = found.filter(|g| !g.is_unspecified());
+            found.map(|g| g.to_string()).unwrap_or_default()
         };
         let address = |four: bool| of(four).map(|a| a.address.to_string()).unwrap_or_default();
         let length = |four: bool| of(four).map_or(0, |a| a.length);
