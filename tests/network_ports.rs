@@ -440,6 +440,74 @@ fn networks_do_not_see_each_other_and_an_internal_one_sees_nothing() {
     network.check();
 }
 
+/// From now on this thread, and what it starts, is on a kernel that has no netfilter: there are no
+/// sockets for it.
+fn without_netfilter() {
+    use glassbox::sys::seccomp::{Instruction, set_mode_filter};
+    let line = |code, jf, k| Instruction { code, jt: 0, jf, k };
+    let (load, equal, end) = (0x20, 0x15, 0x06);
+    let refuse = 0x0005_0000 | libc::EPROTONOSUPPORT as u32; // SECCOMP_RET_ERRNO
+    let program = [
+        line(load, 0, 0), // the call's number
+        line(equal, 5, libc::SYS_socket as u32),
+        line(load, 0, 16), // its first argument
+        line(equal, 3, libc::AF_NETLINK as u32),
+        line(load, 0, 32), // its third
+        line(equal, 1, libc::NETLINK_NETFILTER as u32),
+        line(end, 0, refuse),
+        line(end, 0, 0x7fff_0000), // SECCOMP_RET_ALLOW
+    ];
+    set_mode_filter(0, &program).expect("a filter");
+}
+
+#[test]
+fn without_nftables_there_are_networks_that_need_no_rule() {
+    needs!("root", "ip");
+    let network = own_network();
+    let host = Host::new("ports-no-nft");
+    let create = |flags: &[&str]| host.ok(&[&["network", "create"], flags].concat());
+    create(&["--internal", "--subnet", "10.93.0.0/24", "inner"]);
+    create(&["--internal", "--subnet", "10.94.0.0/24", "more"]);
+    create(&["--subnet", "10.92.0.0/24", "outer"]);
+    let option = "com.docker.network.bridge.enable_ip_masquerade=false";
+    create(&["--subnet", "10.95.0.0/24", "-o", option, "plain"]);
+    without_netfilter();
+    let missing = |network: &str| {
+        format!(
+            "the kernel has no nftables: the host's other networks are not kept out of {network}, which can have neither masquerading nor published ports"
+        )
+    };
+    for name in ["inner1", "inner2"] {
+        let args = ["run", "-d", "--name", name, "--network", "inner"];
+        let out = host
+            .go(&[&args[..], &["lab", "sleep", "300"]].concat())
+            .success();
+        out.err_has(&missing("inner"));
+        assert_eq!(out.stderr.lines().count(), 1, "{out}");
+    }
+    host.ok(&["exec", "inner1", "ping", "-c", "1", "-w", "20", "10.93.0.3"]);
+    host.ok(&["network", "connect", "more", "inner1"]);
+    host.ok(&["exec", "inner1", "ping", "-c", "1", "-w", "20", "10.94.0.1"]);
+    let out = host
+        .go(&["run", "--rm", "--network", "plain", "lab", "true"])
+        .success();
+    out.err_has(&missing("plain"));
+    // What needs rules is refused, by the kernel's own word, and nothing of it stays.
+    for flags in [
+        &["--network", "outer"][..],
+        &["--network", "plain", "-p", "8080:80"],
+    ] {
+        let out = host.fails(125, &[&["run", "--rm"], flags, &["lab", "true"]].concat());
+        assert!(out.contains("EPROTONOSUPPORT"), "{out}");
+        assert!(out.contains("modprobe nf_tables"), "{out}");
+    }
+    let out = host.fails(1, &["network", "connect", "outer", "inner1"]);
+    assert!(out.contains("EPROTONOSUPPORT"), "{out}");
+    host.ok(&["rm", "-f", "inner1", "inner2"]);
+    drop(host);
+    network.check();
+}
+
 #[test]
 fn a_killed_monitor_and_rm_leave_neither_link_nor_table() {
     needs!("root", "ip", "nft");

@@ -222,10 +222,21 @@ fn refused(e: SysError) -> Error {
         Errno::EPERM => error.hint("rules need root (CAP_NET_ADMIN) on the host"),
         Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::EINVAL => error.hint(
             "this kernel lacks a part of nftables: `modprobe nf_tables nft_chain_nat nft_masq nft_fib_inet nft_ct`, \
-             or a kernel that has them",
+             or a kernel that has them; an --internal network without published ports does without",
         ),
         _ => error,
     }
+}
+
+/// Why this kernel filters no packets at all; nothing where it does, for whomever.
+pub fn missing() -> Option<Error> {
+    let lacks = |e: &SysError| {
+        matches!(
+            e.errno,
+            Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::EINVAL
+        )
+    };
+    nft::mark("").err().filter(lacks).map(refused)
 }
 
 /// The kernel parameter that has a bridge take addresses of the loopback.

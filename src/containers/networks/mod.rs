@@ -134,7 +134,7 @@ pub fn plan(
             "published ports are discarded: all networks of the container are internal".into(),
         );
     }
-    let (mut bridged, mut port_bridge) = (false, None);
+    let (mut bridges, mut port_bridge) = (Vec::new(), None);
     let mut forwarded: Vec<&str> = Vec::new();
     for (number, wish) in wanted.iter().enumerate() {
         let network = find(store, &wish.network)?;
@@ -157,7 +157,6 @@ pub fn plan(
             },
         ));
         if endpoint.driver == Driver::Bridge {
-            bridged = true;
             if publishes && way_out == Some(number) {
                 port_bridge = Some(endpoint.bridge.clone());
             }
@@ -182,6 +181,7 @@ pub fn plan(
                     mtu: network.mtu(),
                 },
             ));
+            bridges.push(network);
         }
         all.endpoints.push(endpoint);
     }
@@ -194,7 +194,13 @@ pub fn plan(
             walls::Forward { path: path.into() },
         ));
     }
-    if bridged {
+    let without = match port_bridge {
+        None => walls::without_rules(&bridges),
+        Some(_) => None,
+    };
+    if let Some(warning) = without {
+        all.warnings.push(warning);
+    } else if !bridges.is_empty() {
         all.steps.push(Step::parent(
             Stage::Containers,
             "rules",

@@ -21,6 +21,27 @@ use std::path::PathBuf;
 /// Docker's option that leaves addresses as they are.
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 
+/// Whether what leaves the network gets the host's address.
+fn masquerades(network: &Network) -> bool {
+    let option = network.options.get(MASQUERADE);
+    !network.internal && option.is_none_or(|v| v != "false")
+}
+
+/// What is said at the start of a container in networks of these names, which need no rule, on a host
+/// that can have none. `None`: it can, or (of `networks`) one needs some, and then says so itself.
+pub(super) fn without_rules(networks: &[Network]) -> Option<String> {
+    if networks.is_empty() || networks.iter().any(masquerades) {
+        return None;
+    }
+    rules::missing()?;
+    let names: Vec<&str> = networks.iter().map(|n| n.name.as_str()).collect();
+    Some(format!(
+        "the kernel has no nftables: the host's other networks are not kept out of {}, \
+         which can have neither masquerading nor published ports",
+        names.join(" and ")
+    ))
+}
+
 /// The table of this root: another root has another.
 fn table(store: &Store) -> Result<String> {
     let bridge = record::predefined_bridge(store)?;
@@ -44,7 +65,7 @@ pub(super) fn write(store: &Store, networks: &[Network]) -> Result<Option<OwnedF
             bridge: network.device.clone(),
             subnets: network.pools.iter().map(|p| p.subnet).collect(),
             internal: network.internal,
-            masquerade: network.options.get(MASQUERADE).is_none_or(|v| v != "false"),
+            masquerade: masquerades(network),
         });
         for lease in network.leases.values() {
             for port in &lease.ports {
@@ -66,7 +87,18 @@ pub(super) fn write(store: &Store, networks: &[Network]) -> Result<Option<OwnedF
     walls.sort_by(|a, b| a.bridge.cmp(&b.bridge));
     published.sort_by_key(|p| (p.protocol, p.port, p.host));
     let six = rules::loopback_six().is_ok();
-    rules::apply(&table(store)?, &rules::chains(&walls, &published, six))
+    let applied = rules::apply(&table(store)?, &rules::chains(&walls, &published, six));
+    match applied {
+        // The walls alone are missed; whoever started a container there has been told.
+        Err(_)
+            if published.is_empty()
+                && !walls.iter().any(|w| w.masquerade)
+                && rules::missing().is_some() =>
+        {
+            Ok(None)
+        }
+        other => other,
+    }
 }
 
 /// Writes the rules of this root's networks.
