@@ -17,7 +17,8 @@ use std::os::fd::OwnedFd;
 /// Create a container and run a command in it
 ///
 /// Root's container is in the network `bridge` unless --network says otherwise, or $GLASSBOX_NETWORK
-/// does (none, host); an ordinary user's has a network where slirp4netns is installed.
+/// does (none, host); an ordinary user's has a network where pasta or slirp4netns is
+/// installed.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true, after_help = "Examples:
   glassbox run -it lab sh                       a shell in a container

@@ -14,7 +14,7 @@
 //! What it implements: rtnetlink(7), veth(4), linux/if_link.h, linux/netfilter/nf_tables.h.
 //! Interface: [`Prefix`], [`Mac`], [`pool`] (which addresses are free), [`link`] (one function a
 //! change), [`actions`] (the steps of a container's set-up), [`rules`] (the packet filter), [`dns`]
-//! (names), [`slirp`] (a network without root). Read in this order: `prefix.rs`, `pool.rs`, `wire.rs`,
+//! (names), [`slirp`] and [`pasta`] (a network without root). Read in this order: `prefix.rs`, `pool.rs`, `wire.rs`,
 //! `link.rs`, `ipvlan.rs`, `actions.rs`, `nft.rs`, `rules.rs`, `dns/mod.rs`.
 
 pub mod actions;
@@ -22,6 +22,7 @@ pub mod dns;
 pub mod ipvlan;
 pub mod link;
 pub mod nft;
+pub mod pasta;
 pub mod pool;
 mod prefix;
 pub mod rules;

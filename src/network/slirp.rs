@@ -17,16 +17,19 @@
 //! Kernels before 6.9 do not tell that by a pidfd; there it is a pipe whose other end the monitor
 //! holds, and the one that takes over starts another ([`Keeper`]).
 //!
+//! [`Slirp`] may be pasta instead (`pasta.rs`), which does the same with the same addresses.
+//!
 //! What it implements: slirp4netns(1) (`--exit-fd`, `--ready-fd`, `--api-socket`); pidfd_open(2).
-//! Interface: [`Slirp`] (an action), [`Forward`], [`Keeper`], [`usable`]. Read next:
+//! Interface: [`Slirp`] (an action), [`Forward`], [`Keeper`], [`usable`]. Read next: `pasta.rs`,
 //! `runtime/plan/parent.rs`.
 
+use super::pasta;
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::sys;
 use crate::sys::poll::Interest;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown};
+use std::net::{IpAddr, Ipv4Addr, Shutdown};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -50,7 +53,7 @@ pub const PROCESS: &str = "slirp4netns";
 pub const PIPE: &str = "slirp4netns-exit";
 
 /// How long it may take until the network is there.
-const PATIENCE_MS: i32 = 60_000;
+pub(super) const PATIENCE_MS: i32 = 60_000;
 /// From this kernel on a pidfd hangs up when its process has been reaped.
 const HANGS_UP: (u32, u32) = (6, 9);
 
@@ -60,16 +63,27 @@ pub struct Forward {
     /// `tcp` or `udp`.
     pub protocol: String,
     /// The host's address; 0.0.0.0 for all.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The host's port.
     pub port: u16,
     /// The container's port.
     pub inner: u16,
 }
 
+/// Who speaks for the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// This file's.
+    Slirp4netns,
+    /// The one of `pasta.rs`.
+    Pasta,
+}
+
 /// A user-mode network for one container.
 #[derive(Debug, Clone)]
 pub struct Slirp {
+    /// Which program it is.
+    pub how: Program,
     /// The program's file.
     pub program: PathBuf,
     /// 10.0.2.2 leads to what listens on the host's loopback.
@@ -97,20 +111,36 @@ pub struct Keeper {
 pub fn usable() -> Result<PathBuf> {
     let unsupported =
         |text: &str| Error::kind(Kind::Unsupported, text.to_string()).topic("rootless");
-    let program = find(std::env::var_os("PATH").as_deref()).ok_or_else(|| {
-        unsupported("slirp4netns is not installed")
-            .hint("it gives an ordinary user's containers a network; it is a package of that name")
+    let program = find(std::env::var_os("PATH").as_deref(), PROGRAM).ok_or_else(|| {
+        unsupported("slirp4netns is not installed").hint(
+            "it gives an ordinary user's containers a network, as pasta (of the package passt) does",
+        )
     })?;
+    may_have_a_tap()?;
+    Ok(program)
+}
+
+/// Whether the program is there at all.
+pub fn is_installed() -> bool {
+    find(std::env::var_os("PATH").as_deref(), PROGRAM).is_some()
+}
+
+/// Whether this user may have the device that such a program is behind. Errors: why not.
+pub(super) fn may_have_a_tap() -> Result<()> {
     match sys::fs::open("/dev/net/tun", libc::O_RDWR, 0) {
-        Ok(_) => Ok(program),
-        Err(e) => Err(unsupported("/dev/net/tun cannot be opened")
-            .caused_by(e)
-            .hint("root can allow it: `modprobe tun; chmod 0666 /dev/net/tun`")),
+        Ok(_) => Ok(()),
+        Err(e) => Err(
+            Error::kind(Kind::Unsupported, "/dev/net/tun cannot be opened")
+                .topic("rootless")
+                .caused_by(e)
+                .hint("root can allow it: `modprobe tun; chmod 0666 /dev/net/tun`"),
+        ),
     }
 }
 
-fn find(path: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
-    let mut places = std::env::split_paths(path?).map(|dir| dir.join(PROGRAM));
+/// A program's file in the search path.
+pub(super) fn find(path: Option<&std::ffi::OsStr>, program: &str) -> Option<PathBuf> {
+    let mut places = std::env::split_paths(path?).map(|dir| dir.join(program));
     places.find(|file| file.is_file())
 }
 
@@ -150,8 +180,15 @@ impl Slirp {
     }
 
     /// Starts it for the container whose first process is `pid`, and waits until the network is
-    /// there and the ports are published. Errors: with what it said; it has been ended then.
+    /// there and the ports are published; pasta, which outlives the monitor that has started it, is
+    /// found again where it runs. Errors: with what it said; it has been ended then.
     pub fn start(&self, pid: i32, pidfd: impl AsFd) -> Result<Keeper> {
+        if self.how == Program::Pasta {
+            return match pasta::adopt(&self.dir)? {
+                Some(keeper) => Ok(keeper),
+                None => pasta::start(self, pid),
+            };
+        }
         let what = "cannot give the container a user-mode network";
         let log_path = self.dir.join("slirp4netns.log");
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
@@ -293,6 +330,9 @@ impl Keeper {
 
 impl Action for Slirp {
     fn calls(&self) -> Vec<Planned> {
+        if self.how == Program::Pasta {
+            return pasta::calls(self);
+        }
         let path = self.dir.join("slirp4netns.log");
         let program = self.program.display();
         let arguments = self.arguments("INIT", "FD", "FD");
@@ -311,7 +351,10 @@ impl Action for Slirp {
         let child = scene.child.as_ref();
         let child =
             child.context("the step needs init, which does not exist yet (a fault in the plan)")?;
-        let keeper = self.start(child.pid, &child.pidfd)?;
+        let keeper = match self.how {
+            Program::Pasta => pasta::start(self, child.pid)?,
+            Program::Slirp4netns => self.start(child.pid, &child.pidfd)?,
+        };
         scene.put_fd(PROCESS, keeper.process);
         if let Some(pipe) = keeper.pipe {
             scene.put_fd(PIPE, pipe);
@@ -337,6 +380,9 @@ impl Action for Slirp {
             let pipe = scene.take_fd(PIPE);
             Keeper { process, pipe }.end();
         }
+        if self.how == Program::Pasta {
+            pasta::let_go(&self.dir)?;
+        }
         Ok(())
     }
 }
@@ -348,6 +394,7 @@ mod tests {
     #[test]
     fn the_host_is_shut_off_and_ports_are_published_only_when_asked() {
         let mut slirp = Slirp {
+            how: Program::Slirp4netns,
             program: "/bin/slirp4netns".into(),
             host_loopback: false,
             forwards: Vec::new(),
@@ -362,7 +409,7 @@ mod tests {
         slirp.host_loopback = true;
         slirp.forwards.push(Forward {
             protocol: "udp".into(),
-            address: Ipv4Addr::LOCALHOST,
+            address: Ipv4Addr::LOCALHOST.into(),
             port: 8053,
             inner: 53,
         });
@@ -387,9 +434,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path =
             std::env::join_paths([std::path::Path::new("/nonexistent"), dir.path()]).unwrap();
-        assert_eq!(find(Some(&path)), None);
+        assert_eq!(find(Some(&path), PROGRAM), None);
         std::fs::write(dir.path().join(PROGRAM), "").unwrap();
-        assert_eq!(find(Some(&path)), Some(dir.path().join(PROGRAM)));
-        assert_eq!(find(None), None);
+        assert_eq!(find(Some(&path), PROGRAM), Some(dir.path().join(PROGRAM)));
+        assert_eq!(find(None, PROGRAM), None);
     }
 }

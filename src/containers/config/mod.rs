@@ -245,7 +245,7 @@ fn namespaces(input: &Input<'_>) -> Result<Vec<oci::Namespace>> {
                 list.push(namespace(typ, Some(path)));
             }
             "" | "default" | "none" | "private" | "shareable" => list.push(namespace(typ, None)),
-            mode if name == "net" && super::user_network::is_slirp(mode) => {
+            mode if name == "net" && super::user_network::is_user_mode(mode) => {
                 list.push(namespace(typ, None));
             }
             other => {

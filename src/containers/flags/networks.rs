@@ -5,14 +5,14 @@
 
 use super::bad;
 use crate::containers::model::EndpointConfig;
-use crate::containers::user_network::{host_loopback, is_slirp};
+use crate::containers::user_network::{host_loopback, is_user_mode};
 use crate::error::Result;
 use crate::network::Mac;
 
 /// `--network NAME`, or `--network name=NAME,alias=…,ip=…`.
 pub fn network(text: &str) -> Result<EndpointConfig> {
     let mut wish = EndpointConfig::default();
-    if is_slirp(text) {
+    if is_user_mode(text) {
         // No network that others are in: what follows are options of its own.
         host_loopback(text)?;
         wish.network = text.into();

@@ -321,10 +321,12 @@ fn drop_dead(store: &Store, network: &mut Network) -> Result<bool> {
     Ok(!dead.is_empty())
 }
 
-/// Gives a container's places in all networks back: its addresses are free, its ports lead nowhere.
-/// What the host still has of them goes with [`traces::settle`]. What is gone already is no error.
+/// Gives a container's places in all networks back: its addresses are free, its ports lead nowhere;
+/// and ends its user-mode network, which waits for that. What the host still has of them goes with
+/// [`traces::settle`]. What is gone already is no error.
 pub fn release(container: &Container) -> Result<()> {
-    give_back(&Store::of(container), container.id(), None)
+    let ended = network::pasta::let_go(&container.run);
+    give_back(&Store::of(container), container.id(), None).and(ended)
 }
 
 /// [`release`], and at once all that the host has of what nobody uses any more.

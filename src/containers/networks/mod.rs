@@ -58,7 +58,7 @@ const FORWARD_6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 pub fn is_named(mode: &str) -> bool {
     !matches!(mode, "" | "default" | "none" | "host" | "private")
         && !mode.starts_with("container:")
-        && !super::user_network::is_slirp(mode)
+        && !super::user_network::is_user_mode(mode)
 }
 
 /// The networks that a container is to be in, in order.

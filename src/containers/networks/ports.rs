@@ -18,7 +18,7 @@ use super::{lease::Lease, record, record::Network};
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::network::rules::{self, Protocol};
-use crate::network::slirp;
+use crate::network::{pasta, slirp};
 use crate::sys::{self, Errno, SysError};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -313,7 +313,8 @@ pub fn of(container: &Container) -> Result<Vec<Port>> {
     let leases = networks.iter().filter_map(|n| n.leases.get(container.id()));
     let mut all: Vec<Port> = leases.flat_map(|l| l.ports.clone()).collect();
     // A user-mode network has no lease; it publishes what was asked for.
-    if all.is_empty() && container.run.join(slirp::SOCKET).exists() {
+    let run = &container.run;
+    if all.is_empty() && (run.join(slirp::SOCKET).exists() || pasta::runs_for(run)) {
         all = asked(container)?
             .into_iter()
             .map(Asked::into_port)
