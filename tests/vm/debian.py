@@ -54,21 +54,29 @@ class Packages:
 
     def __init__(self, cache):
         self.cache = cache
+        self.candidates = {}  # name → version
+
+    def candidate(self, *names):
+        """The first one's version that apt would install. All are asked for at once, once: each
+        start of apt reads its lists anew, a second's work."""
+        if missing := [name for name in names if name not in self.candidates]:
+            policy = read_command("apt-cache", "policy", *missing)
+            self.candidates |= re.findall(r"^(\S+):\n.*\n  Candidate: (\S+)", policy, re.M)
+        if self.candidates.get(names[0], "(none)") == "(none)":
+            raise Failure(f"apt knows no package {names[0]}: run apt-get update once")
+        return self.candidates[names[0]]
 
     def unpacked(self, name):
         """Directory with the unpacked package of that name, at apt's candidate version."""
-        policy = read_command("apt-cache", "policy", name)
-        found = re.search(r"Candidate: (\S+)", policy)
-        if not found or found[1] == "(none)":
-            raise Failure(f"apt knows no package {name}: run apt-get update once")
-        version = found[1].replace(":", "%3a")
+        candidate = self.candidate(name)
+        version = candidate.replace(":", "%3a")
         tree = self.cache / f"{name}_{version}"
         if not tree.exists():
             with tempfile.TemporaryDirectory(dir=self.cache) as work:
-                print(f"downloading Debian package {name} {found[1]}", file=sys.stderr)
+                print(f"downloading Debian package {name} {candidate}", file=sys.stderr)
                 # _apt, the user that apt downloads as, cannot write here.
                 sandbox = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
-                read_command("apt-get", *sandbox, "-qq", "download", f"{name}={found[1]}", cwd=work)
+                read_command("apt-get", *sandbox, "-qq", "download", f"{name}={candidate}", cwd=work)
                 (deb,) = pathlib.Path(work).glob("*.deb")
                 read_command("dpkg", "-x", deb, f"{work}/tree")
                 # A rename is atomic: the cache never has half a package.
@@ -82,7 +90,11 @@ class Packages:
             raise Failure(f"package {name} has no file {path}")
         return found
 
-    def with_dependencies(self, name):
-        """The package and those of its dependencies that the host has not installed."""
-        plan = read_command("apt-get", "-s", "--no-install-recommends", "install", name)
-        return sorted({name, *re.findall(r"^Inst (\S+)", plan, re.M)})
+    def with_dependencies(self, *names):
+        """The packages and those of their dependencies that the host has not installed."""
+        if not names:
+            return []
+        plan = read_command("apt-get", "-s", "--no-install-recommends", "install", *names)
+        wanted = sorted({*names, *re.findall(r"^Inst (\S+)", plan, re.M)})
+        self.candidate(*wanted)
+        return wanted
