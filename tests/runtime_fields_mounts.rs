@@ -168,7 +168,9 @@ fn every_option_that_is_announced_is_taken() {
     let host = glassbox::host::Host::detect().expect("this host");
     let announced = glassbox::runtime::features(&host).mount_options;
     let mut announced = announced.expect("options");
-    announced.retain(|o| !["bind", "rbind", "copyup", "idmap", "ridmap"].contains(&o.as_str()));
+    // What a fresh tmpfs cannot have.
+    let others = ["bind", "rbind", "remount", "copyup", "idmap", "ridmap"];
+    announced.retain(|o| !others.contains(&o.as_str()));
     let script = "cut -d' ' -f5 /proc/self/mountinfo | grep -c ^/tmp/; grep ' /tmp/sync ' /proc/self/mountinfo";
     let mut bundle = Bundle::new("announced", script);
     for option in &announced {
@@ -299,6 +301,75 @@ fn mounts_are_made_in_their_order() {
         said.contains("No such file") && said.ends_with("\n2"),
         "{said}"
     );
+}
+
+#[test]
+fn a_remount_gives_other_options_to_what_is_mounted() {
+    needs!("root");
+    // What `cut` takes: the mount's own options, and those of its file system.
+    let script =
+        "grep ' /there ' /proc/self/mountinfo | cut -d' ' -f6,10- | sed 's/[a-z]* - [a-z]* //'";
+    let there = |name: &str, remount: Value| {
+        let mut bundle = Bundle::new(name, script);
+        bundle.mount(
+            json!({"destination": "/there", "type": "tmpfs", "source": "first",
+            "options": ["nosuid", "noatime", "size=2m"]}),
+        );
+        let mut all = json!({"destination": "/there", "type": "tmpfs", "source": "second"});
+        for (key, value) in remount.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        bundle.mount(all);
+        bundle
+    };
+    // All attributes are those of the second entry, but the access times, of which it says nothing.
+    let said = there("remount", json!({"options": ["remount", "ro", "size=1m"]})).ok();
+    assert!(
+        said.starts_with("ro,noatime ") && said.ends_with("size=1024k"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "one mount: {said}");
+    // A bind has no options of a file system.
+    let bind = json!({"type": "bind", "source": "/tmp", "options": ["bind", "remount", "noexec", "relatime"]});
+    let said = there("remount-bind", bind).ok();
+    assert!(
+        said.starts_with("rw,noexec,relatime ") && said.ends_with("size=2048k"),
+        "{said}"
+    );
+    // Nor is a type needed.
+    let said = there(
+        "remount-type",
+        json!({"type": "", "options": ["remount", "nodev"]}),
+    )
+    .ok();
+    assert!(said.starts_with("rw,nodev,noatime "), "{said}");
+}
+
+#[test]
+fn a_remount_of_what_is_no_mount_is_refused() {
+    needs!("root");
+    let refused = |destination: &str, options: Value| {
+        let mut bundle = Bundle::new("remount-wrong", "true");
+        let mount = json!({"destination": destination, "type": "tmpfs", "source": "tmpfs"});
+        bundle.mount(mount.clone());
+        let mut again = mount;
+        again["options"] = options;
+        (again["destination"], again["type"]) = (json!("/tmp"), json!("tmpfs"));
+        bundle.mount(again);
+        bundle.refused()
+    };
+    for options in [json!(["remount", "ro"]), json!(["remount", "size=1m"])] {
+        let said = refused("/other", options);
+        let named = said.contains("cannot remount /tmp") && said.contains("EINVAL");
+        assert!(named && said.contains("an entry before this one"), "{said}");
+    }
+    let said = refused("/tmp", json!(["remount", "mode=banana"]));
+    assert!(
+        said.contains("cannot remount /tmp") && said.contains("mode"),
+        "{said}"
+    );
+    let said = refused("/tmp", json!(["remount", "tmpcopyup"]));
+    assert!(said.contains("contradict each other"), "{said}");
 }
 
 #[test]

@@ -159,7 +159,8 @@ fn id_maps(linux: &Linux) -> Result<()> {
 fn mounts(spec: &Spec) -> Result<()> {
     for (i, mount) in spec.mounts.iter().enumerate() {
         let typ = mount.typ.as_deref().unwrap_or_default();
-        if typ.is_empty() && !MountOptions::parse(&mount.options)?.bind {
+        let options = MountOptions::parse(&mount.options)?;
+        if typ.is_empty() && !options.bind && !options.remount {
             let place = mount.destination.display();
             return Err(wrong(format!("mounts[{i}], at {place}, has no type"))
                 .hint("name a file system, or give the option bind or rbind"));

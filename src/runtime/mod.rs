@@ -33,6 +33,7 @@ mod plan;
 mod privileges;
 mod program;
 mod reaper;
+mod remount;
 mod resources;
 mod rootfs;
 mod scheduling;

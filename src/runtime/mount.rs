@@ -444,7 +444,7 @@ fn is_directory(fd: BorrowedFd<'_>) -> Result<bool> {
 }
 
 /// The type and flags of the file system at a descriptor.
-fn describe_mount(fd: BorrowedFd<'_>) -> Result<String> {
+pub fn describe_mount(fd: BorrowedFd<'_>) -> Result<String> {
     use std::os::fd::AsRawFd;
     let stat = nix::sys::statfs::fstatfs(fd).map_err(|errno| sys::SysError {
         call: "fstatfs",

@@ -36,6 +36,8 @@ pub struct MountOptions {
     /// `subpath=PATH` (our own word): of the source of a bind only this path, which is resolved
     /// with the source as its root.
     pub subpath: Option<PathBuf>,
+    /// `remount`: nothing is mounted, what an earlier entry has mounted there gets these options.
+    pub remount: bool,
     /// `idmap` (false) or `ridmap` (true): the bind mount gets an id map.
     pub idmap: Option<bool>,
     /// The rest, in order: options of the file system.
@@ -43,7 +45,8 @@ pub struct MountOptions {
 }
 
 const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
-const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
+/// The field of the access times.
+pub const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
 const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
 
 /// (option, attributes to set, attributes to clear); with an `r` in front it goes for all below.
@@ -76,6 +79,7 @@ const WORDS: &[&str] = &[
     "defaults",
     "idmap",
     "rbind",
+    "remount",
     "ridmap",
     "tmpcopyup",
 ];
@@ -103,16 +107,29 @@ const PROPAGATIONS: &[(&str, u64)] = &[
 ];
 
 impl MountOptions {
-    /// Sorts `options`. Errors: an option that this version cannot do as asked.
+    /// Sorts `options`. Errors: options of which one forbids the other.
     pub fn parse(options: &[String]) -> Result<MountOptions> {
         let mut parsed = MountOptions::default();
         for option in options {
-            parsed.add(option)?;
+            parsed.add(option);
+        }
+        let anew = parsed.copy_up || parsed.namespace.is_some() || parsed.subpath.is_some();
+        if parsed.remount && (anew || parsed.idmap.is_some()) {
+            return Err(Error::kind(
+                Kind::Usage,
+                format!(
+                    "the mount options {:?} contradict each other",
+                    options.join(",")
+                ),
+            )
+            .hint(
+                "`remount` changes what is mounted already; the others are for what is not yet",
+            ));
         }
         Ok(parsed)
     }
 
-    fn add(&mut self, option: &str) -> Result<()> {
+    fn add(&mut self, option: &str) {
         match option {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
@@ -121,19 +138,13 @@ impl MountOptions {
             "tmpcopyup" | "copyup" => self.copy_up = true,
             "idmap" => self.idmap = Some(false),
             "ridmap" => self.idmap = Some(true),
-            "remount" => {
-                return Err(Error::kind(
-                    Kind::Unsupported,
-                    "the mount option \"remount\" has no meaning in config.json",
-                ));
-            }
+            "remount" => self.remount = true,
             _ => match option.split_once('=') {
                 Some(("mntns", file)) => self.namespace = Some(file.into()),
                 Some(("subpath", path)) => self.subpath = Some(path.into()),
                 _ => self.add_flag(option),
             },
         }
-        Ok(())
     }
 
     fn add_flag(&mut self, option: &str) {

@@ -1,9 +1,10 @@
 //! Mount calls: the classic mount(2), and the newer API of file descriptors.
 //!
 //! What it implements: mount(2), umount(2), pivot_root(2), chroot(2), open_tree(2), move_mount(2),
-//! mount_setattr(2), fsopen(2), fsconfig(2), fsmount(2).
+//! mount_setattr(2), fsopen(2), fspick(2), fsconfig(2), fsmount(2).
 //! Interface: [`mount`], [`umount2`], [`pivot_root`], [`open_tree`], [`move_mount`],
-//! [`mount_setattr`], [`fsopen`], [`fsconfig_set_string`], [`fsconfig_create`], [`fsmount`].
+//! [`mount_setattr`], [`fsopen`], [`fspick`], [`fsconfig_set_string`], [`fsconfig_create`],
+//! [`fsconfig_reconfigure`], [`fsmount`].
 //! Read next: [`super::fs`]; what the calls are for is in [`crate::namespaces`].
 
 use super::{Shown, SysResult, check, cstr, flag_names, reading, state_changing};
@@ -323,6 +324,24 @@ pub fn fsopen(fstype: &str) -> SysResult<OwnedFd> {
     )
 }
 
+/// `int fspick(int dirfd, const char *path, unsigned int flags)`
+///
+/// Begins a context for a file system that exists: that of the mount whose root `fd` is. Errors:
+/// `EINVAL` (nothing is mounted exactly there), `EPERM`. See fspick(2).
+pub fn fspick(fd: impl AsFd) -> SysResult<OwnedFd> {
+    let raw = fd.as_fd().as_raw_fd();
+    state_changing(
+        "fspick",
+        || format!("{raw}, \"\", FSPICK_CLOEXEC|FSPICK_EMPTY_PATH"),
+        || {
+            // SAFETY: the string is a literal with its NUL; the kernel copies it.
+            let fd = check(unsafe { libc::syscall(libc::SYS_fspick, raw, c"".as_ptr(), 9u32) })?;
+            // SAFETY: a descriptor that the kernel has just made for us.
+            Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+        },
+    )
+}
+
 /// `int fsconfig(int fd, FSCONFIG_SET_STRING, const char *key, const char *value, 0)`
 ///
 /// Sets one option; with `lowerdir+` (Linux 6.5) overlayfs takes its layers one at a time, free of
@@ -382,6 +401,23 @@ pub fn fsconfig_create(fd: impl AsFd) -> SysResult<()> {
             let null = std::ptr::null::<libc::c_char>();
             // SAFETY: the command takes neither key nor value.
             check(unsafe { libc::syscall(libc::SYS_fsconfig, raw, 6u32, null, null, 0) }).map(drop)
+        },
+    )
+}
+
+/// `int fsconfig(int fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0)`
+///
+/// Gives the superblock of [`fspick`] the options given. Errors: as mount(2) with `MS_REMOUNT` for
+/// the file system. See fsconfig(2).
+pub fn fsconfig_reconfigure(fd: impl AsFd) -> SysResult<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    state_changing(
+        "fsconfig",
+        || format!("{raw}, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0"),
+        || {
+            let null = std::ptr::null::<libc::c_char>();
+            // SAFETY: the command takes neither key nor value.
+            check(unsafe { libc::syscall(libc::SYS_fsconfig, raw, 7u32, null, null, 0) }).map(drop)
         },
     )
 }

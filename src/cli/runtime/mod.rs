@@ -100,6 +100,9 @@ enum Operation {
     /// Send a signal to a container's first process
     Kill(act::KillArgs),
     /// Clear away a container that has stopped
+    ///
+    /// Of linux.cgroupsPath the last group goes. Those above it stay, as with runc and crun, also where
+    /// this runtime has made them: others may use them.
     Delete(act::DeleteArgs),
     /// Run a further program in a running container
     Exec(exec::ExecArgs),

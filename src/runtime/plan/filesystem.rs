@@ -19,6 +19,7 @@ use crate::runtime::devices::{Link, MakeNode, Node};
 use crate::runtime::mount::Mount;
 use crate::runtime::options::MountOptions;
 use crate::runtime::program::MakeWorkingDirectory;
+use crate::runtime::remount::Remount;
 use crate::runtime::rootfs::{
     ChangeRoot, Mask, MoveRoot, OpenRoot, Pivot, ReadOnly, ReadOnlyMount, RootPropagation,
 };
@@ -132,6 +133,21 @@ impl Builder<'_> {
         // Of old a relative one begins at the container's root.
         let destination = &Path::new("/").join(&mount.destination);
         options.bind |= fstype == "bind";
+        if options.remount {
+            let id = self.unique(format!("remount-{}", destination.display()));
+            let why = "What is mounted there already gets these options, and no others.";
+            let destination = destination.clone();
+            self.init(
+                Stage::Runtime,
+                id,
+                why,
+                Remount {
+                    destination,
+                    options,
+                },
+            );
+            return Ok(());
+        }
         let tree = self.tree_of(number, mount, &options);
         if fstype == "cgroup" || fstype == "cgroup2" {
             return self.cgroup_mount(destination, &options);

@@ -28,6 +28,9 @@ impl Builder<'_> {
         let mounts: &[Mount] = &self.spec.mounts;
         for (i, mount) in mounts.iter().enumerate() {
             let options = MountOptions::parse(&mount.options)?;
+            if options.remount {
+                continue;
+            }
             let bind = options.bind || mount.typ.as_deref() == Some("bind");
             let idmap = match wants_idmap(mount, &options) {
                 false => None,

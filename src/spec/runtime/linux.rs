@@ -26,6 +26,7 @@ document! {
         /// Network devices of the host that move into the container, by their name there.
         net_devices: BTreeMap<String, NetDevice>,
         /// The cgroup: absolute means below the hierarchy's root, else wherever the runtime wants.
+        /// What is missing on the way to it is made, and stays when the container is deleted.
         cgroups_path: Option<String>,
         /// Its limits.
         resources: Option<Resources>,
