@@ -130,14 +130,33 @@ fn a_cpu_limit_throttles() {
         return;
     };
     let name = place.at("job");
-    let script = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done";
-    run([
-        "cgroup", "run", "--name", &name, "--keep", "--cpus", "0.1", "--", "sh", "-c", script,
+    let mut looping = Run::new([
+        "cgroup",
+        "run",
+        "--name",
+        &name,
+        "--keep",
+        "--cpus",
+        "0.1",
+        "--",
+        "sh",
+        "-c",
+        "while :; do :; done",
     ])
-    .success();
+    .command()
+    .stdin(std::process::Stdio::null())
+    .spawn()
+    .expect("glassbox starts");
+    let throttled = || {
+        let cpu = place.stat(&name)["cpu"].clone();
+        cpu["nr_throttled"].as_u64() >= Some(1) && cpu["throttled_usec"].as_u64() > Some(0)
+    };
+    wait_for("it to be throttled", || {
+        !place.dirs(&name).is_empty() && throttled()
+    });
     let stat = place.stat(&name);
-    assert!(stat["cpu"]["nr_throttled"].as_u64() >= Some(1), "{stat:#}");
-    assert!(stat["cpu"]["throttled_usec"].as_u64() > Some(0), "{stat:#}");
+    run(["cgroup", "kill", &name]).success();
+    assert_eq!(looping.wait().expect("our child").code(), Some(137));
     assert_eq!(limit(&stat, "cpu.max")["effective"], "10000 100000");
 }
 

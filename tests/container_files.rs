@@ -19,7 +19,7 @@ fn made(host: &Host, name: &str, script: &str, runs: bool) {
         true => {
             let script = format!("{script}; exec sleep 1000");
             host.ok(&["run", "-d", "--name", name, "lab", "sh", "-c", &script]);
-            let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
             while host.go(&["exec", name, "ls", "/made"]).code() != 0 {
                 assert!(std::time::Instant::now() < end, "never made");
             }
@@ -269,7 +269,7 @@ fn an_export_is_the_root_without_what_is_mounted() {
         };
         let run: &[&str] = if runs { &["run", "-d"] } else { &["run"] };
         host.ok(&[run, &words, &[&script]].concat());
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while runs && host.go(&["exec", "box", "ls", "/made"]).code() != 0 {
             assert!(std::time::Instant::now() < end, "never made");
         }

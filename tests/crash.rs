@@ -52,7 +52,7 @@ fn ok(out: Output) -> Output {
 /// Waits, for a bounded time, until `done`.
 #[track_caller]
 fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -420,7 +420,7 @@ fn the_foreground_client_is_killed() {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut child = command.spawn().expect("run");
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     while run_in(&root, ["logs", "box"]).stdout != "up\n" {
         assert!(Instant::now() < until, "it did not start");
     }

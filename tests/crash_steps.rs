@@ -109,7 +109,7 @@ fn killed_at(root: &TempRoot, call: &str, nth: u32, before: &[&str], command: &[
     ok(run_in(root, ["system", "recover"])); // sweeps what a removal that was cut off has left
     ok(run_in(root, ["rm", "-f", "box"]));
     let count = |dir: &str| std::fs::read_dir(root.join(dir)).map_or(0, Iterator::count);
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(60);
     while count("containers") > 1 || count("run") > 0 {
         assert!(Instant::now() < end, "something is left after {at}");
         std::thread::sleep(Duration::from_millis(5));

@@ -28,7 +28,7 @@ impl Job {
     /// Stdout and status.
     #[track_caller]
     fn end(mut self) -> (String, i32) {
-        let limit = Instant::now() + Duration::from_secs(20);
+        let limit = Instant::now() + Duration::from_secs(60);
         while self.runs() {
             if Instant::now() > limit {
                 let _ = self.0.kill(); // it may end right now
@@ -151,7 +151,7 @@ fn restarts_pause_ever_longer_and_are_counted() {
         "exit 5",
     ]);
     let of = |t: &str| host.ok(&["inspect", "-f", t, "box"]);
-    let limit = Instant::now() + Duration::from_secs(20);
+    let limit = Instant::now() + Duration::from_secs(60);
     while of("{{.State.Status}}") != "exited" {
         assert!(
             Instant::now() < limit,
@@ -355,7 +355,7 @@ fn all_of_it_is_counted_and_cleared_up() {
         "create", "--name", "kept", "--label", "keep=yes", "lab", "true",
     ]);
     host.ok(&["image", "tag", "lab", "other:1"]);
-    let limit = Instant::now() + Duration::from_secs(10);
+    let limit = Instant::now() + Duration::from_secs(60);
     let df =
         |kind: usize, key: &str| host.go(&["system", "df", "--json"]).json()[kind][key].as_u64();
     while df(2, "Size") != Some(100000) {

@@ -20,7 +20,7 @@ fn a_shell_at_a_terminal() {
     s.wait_for("33 99");
     s.wait_for("terminals");
     s.resize(44, 111);
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     while !s.seen.contains("44 111") {
         assert!(
             Instant::now() < until,

@@ -47,13 +47,13 @@ fn link(pid: &str, kind: &str) -> String {
     target.to_string_lossy().into_owned()
 }
 
-/// Waits until something is so; a test's patience is ten seconds.
+/// Waits until something is so; a test's patience is a minute.
 #[track_caller]
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
         assert!(
-            start.elapsed() < Duration::from_secs(10),
+            start.elapsed() < Duration::from_secs(60),
             "not in time: {what}"
         );
         std::thread::sleep(Duration::from_millis(10));

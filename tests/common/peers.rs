@@ -212,7 +212,7 @@ impl Drop for Peers {
         let _ = self.holder.kill(); // --kill-child ends the rest
         let _ = self.holder.wait();
         // The engines leave the parent group that they were given; it empties as its processes die.
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         while Instant::now() < until {
             let groups = self.groups();
             if groups.is_empty() {

@@ -99,7 +99,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// `glassbox ARGS`, as the user of the tests, with an empty stdin, for at most 60 seconds.
+    /// `glassbox ARGS`, as the user of the tests, with an empty stdin, for at most three minutes.
     pub fn new<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
         Run {
             program: None,
@@ -108,7 +108,7 @@ impl Run {
             stdin: Vec::new(),
             user: false,
             directory: None,
-            limit: Duration::from_secs(60),
+            limit: Duration::from_secs(180),
         }
     }
     /// Another program with its arguments: what a test has to do with one besides ours.

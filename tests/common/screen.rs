@@ -64,11 +64,11 @@ impl Screen {
         Screen {
             master: pair.master.into(),
             child,
-            limit: Duration::from_secs(20),
+            limit: Duration::from_secs(60),
             seen: String::new(),
         }
     }
-    /// Waits this long for what shall appear, instead of 20 seconds.
+    /// Waits this long for what shall appear, instead of a minute.
     pub fn limit(mut self, limit: Duration) -> Screen {
         self.limit = limit;
         self
