@@ -5,8 +5,8 @@
 //! and again until the group is empty.
 //! What it implements: the kernel's admin-guide/cgroup-v2.rst ("Core Interface Files"),
 //! cgroup-v1/freezer-subsystem.rst; rmdir(2).
-//! Interface: [`attach`], [`freeze`], [`thaw`], [`is_frozen`], [`kill`], [`signal`], [`remove`],
-//! [`pids`], [`all_pids`]. Read next: `devices.rs`.
+//! Interface: [`attach`], [`freeze`], [`thaw`], [`thaw_dying`], [`is_frozen`], [`kill`], [`signal`],
+//! [`remove`], [`pids`], [`all_pids`]. Read next: `devices.rs`.
 
 use super::group::Group;
 use crate::error::{Context, Error, Kind, Result};
@@ -166,6 +166,15 @@ pub fn thaw(group: &Group) -> Result<()> {
     sys::fs::write_file(&path, thaw).map_err(|e| not_written(group, "thaw", e))
 }
 
+/// [`thaw`] after a signal that ends all who are in it. Whoever watches the group, systemd for one,
+/// may have removed it by then, which is as good.
+pub fn thaw_dying(group: &Group) -> Result<()> {
+    match thaw(group) {
+        Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(()),
+        other => other,
+    }
+}
+
 fn not_written(group: &Group, what: &str, e: sys::SysError) -> Error {
     let root = e.errno == Errno::ENOENT || e.errno == Errno::EINVAL;
     let error = Error::new(format!("cannot {what} the cgroup {}", group.path)).caused_by(e);
@@ -228,7 +237,7 @@ pub fn kill(group: &Group) -> Result<()> {
             signal_pid(pid, libc::SIGKILL)?;
         }
         if frozen {
-            thaw(group)?;
+            thaw_dying(group)?;
         }
     }
     if let Some((path, _, word)) = freezer(group)
@@ -383,5 +392,38 @@ pub fn require_not_root(group: &Group, what: &str) -> Result<()> {
         )
         .hint("`glassbox cgroup ls` lists the groups; each below it can be named")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroups::group::{CgroupPath, GroupDir};
+    use crate::host::LayoutKind;
+
+    #[test]
+    fn a_group_that_went_with_its_processes_needs_no_thaw() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let dir = root.path().join("gone.scope");
+        let group = Group {
+            path: CgroupPath::parse("/gone.scope").expect("a path"),
+            dirs: vec![GroupDir {
+                hierarchy: "cgroup2".into(),
+                v2: true,
+                mount: root.path().into(),
+                path: "/gone.scope".into(),
+                dir: dir.clone(),
+                available: Vec::new(),
+                withheld: None,
+                missing: Vec::new(),
+                denied: None,
+            }],
+            kind: LayoutKind::Unified,
+            unmounted: Vec::new(),
+        };
+        assert_eq!(thaw(&group).unwrap_err().errno(), Some(libc::ENOENT));
+        thaw_dying(&group).expect("it is gone, and so are they");
+        std::fs::create_dir_all(dir.join("cgroup.freeze")).expect("a directory");
+        assert_eq!(thaw_dying(&group).unwrap_err().errno(), Some(libc::EISDIR));
     }
 }

@@ -342,7 +342,7 @@ pub fn kill(container: &Container, host: &Host, signal: i32, all: bool) -> Resul
         && lifecycle::is_frozen(&group) == Some(true)
     {
         // A frozen process dies only when it is thawed (cgroup v1).
-        lifecycle::thaw(&group)?;
+        lifecycle::thaw_dying(&group)?;
     }
     Ok(())
 }
@@ -460,7 +460,7 @@ fn end(container: &Container, host: &Host) -> Result<()> {
             // cgroup v1: a frozen process dies only after the thaw, and one that is freezing or
             // being frozen at this moment counts as well. The signal waits for it: it runs no
             // further instruction of its own.
-            lifecycle::thaw(&group)?;
+            lifecycle::thaw_dying(&group)?;
         }
     }
     let until = Instant::now() + PATIENCE;
