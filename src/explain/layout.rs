@@ -7,7 +7,7 @@
 //! Interface: [`Layout`]. Read next: [`crate::ui`], which owns the colours.
 
 use super::Depth;
-use super::story::{from_the_end, group_of, short};
+use super::story::{Group, from_the_end, group_of, short};
 use super::told::{Item, Made, Reading, Told};
 use super::words::{call_text, clip, count, counted, duration, left, utc, value, visible, wrap};
 use crate::journal::{Actor, Stage};
@@ -43,6 +43,8 @@ pub(super) struct Layout {
     ns: u64,
     failed: bool,
     numbered: bool,
+    /// It is the set-up of a whole container, not of one stage.
+    whole: bool,
 }
 
 impl Layout {
@@ -60,6 +62,7 @@ impl Layout {
             ns: 0,
             failed: false,
             numbered: false,
+            whole: false,
         }
     }
 
@@ -106,20 +109,21 @@ impl Layout {
         self.calls += step.calls.len();
         self.ns += step.ns.unwrap_or(0);
         self.failed |= step.error.is_some();
+        self.whole |= matches!(step.stage, Stage::Containers | Stage::Runtime);
         if self.depth == Depth::All {
             let mut lines = self.heading(&step);
             lines.extend(self.in_full(&step));
             return lines;
         }
         // A step without calls prepares another; the story is about what changes.
-        if step.calls.is_empty() && !step.failed() && group_of(&step).is_none() {
+        if step.calls.is_empty() && !step.failed() && self.group_of(&step).is_none() {
             return Vec::new();
         }
         let joins = self.pending.last().is_some_and(|last| {
-            let same = match self.pending.first().and_then(group_of) {
+            let same = match self.pending.first().and_then(|s| self.group_of(s)) {
                 Some(group) => group.takes(&step),
                 None => {
-                    group_of(&step).is_none()
+                    self.group_of(&step).is_none()
                         && last.kind() == step.kind()
                         && !last.failed()
                         && !step.failed()
@@ -173,6 +177,10 @@ impl Layout {
         lines
     }
 
+    fn group_of(&self, step: &Told) -> Option<&'static Group> {
+        group_of(step).filter(|group| self.whole || !group.of_whole)
+    }
+
     fn heading(&mut self, step: &Told) -> Vec<String> {
         let mut lines = Vec::new();
         // The story introduces a stage once; a step that comes back to it has its number in front.
@@ -205,7 +213,7 @@ impl Layout {
         };
         let mut lines = self.heading(first);
         // What the user asked for by number is worth its line; so are two that go together.
-        let one_by_one = match group_of(first) {
+        let one_by_one = match self.group_of(first) {
             Some(_) => group.len() == 1,
             None => group.len() < 3 || (first.kind().1 == "limit" && group.len() < 8),
         };
@@ -258,7 +266,7 @@ impl Layout {
     fn merged(&mut self, group: &[Told]) -> Vec<String> {
         let calls: usize = group.iter().map(|s| s.calls.len()).sum();
         let ns = group.iter().map(|s| s.ns).sum::<Option<u64>>();
-        let told_as = group_of(&group[0]);
+        let told_as = self.group_of(&group[0]);
         let name = told_as.map_or(group[0].kind().1, |g| g.name);
         let name = format!("{name} ×{}", group.len());
         let objects: Vec<&str> = group

@@ -20,6 +20,8 @@ pub(super) struct Group {
     also: &'static [&'static str],
     /// Why they are there.
     pub why: &'static str,
+    /// Told so in the set-up of a whole container alone: that of one stage has room for each.
+    pub of_whole: bool,
 }
 
 /// The groups, in the order in which a container's plan comes to them.
@@ -29,6 +31,7 @@ const GROUPS: &[Group] = &[
         ids: &["make-", "write-"],
         also: &[],
         why: "a container is a directory: configuration, writable layer, later its log",
+        of_whole: false,
     },
     Group {
         name: "network",
@@ -42,12 +45,14 @@ const GROUPS: &[Group] = &[
         also: &["write-hosts"],
         why: "an address that is free, a switch to plug it into, and a host that passes its \
               packets on",
+        of_whole: true,
     },
     Group {
         name: "group",
         ids: &["create-cgroup", "device-rules", "open-cgroup"],
         also: &["make-streams"],
         why: "counted, limited and kept from the host's devices, apart from all else",
+        of_whole: true,
     },
     Group {
         name: "apart",
@@ -61,6 +66,7 @@ const GROUPS: &[Group] = &[
         ],
         also: &[],
         why: "out of reach of the caller's terminal, keys and tracing",
+        of_whole: false,
     },
     Group {
         name: "own",
@@ -73,30 +79,35 @@ const GROUPS: &[Group] = &[
         ],
         also: &[],
         why: "its own name, loopback, address; mounts made in here stay in here",
+        of_whole: true,
     },
     Group {
         name: "mount",
         ids: &["open-root", "mount-", "read-only-/"],
         also: &[],
         why: "what a program expects to find, each a mount that only this namespace has",
+        of_whole: false,
     },
     Group {
         name: "device",
         ids: &["device-", "dev-links", "streams"],
         also: &[],
         why: "the few devices that a program may rely on, and no other",
+        of_whole: false,
     },
     Group {
         name: "kernel",
         ids: &["sysctl-", "read-only-paths", "masked-paths"],
         also: &[],
         why: "what steers the whole kernel cannot be written, what shows the host not read",
+        of_whole: true,
     },
     Group {
         name: "rlimit",
         ids: &["rlimit-", "rlimits"],
         also: &[],
         why: "the older limits, one process at a time",
+        of_whole: false,
     },
     Group {
         name: "powers",
@@ -110,6 +121,7 @@ const GROUPS: &[Group] = &[
         ],
         also: &[],
         why: "few system calls, few of root's powers, one user",
+        of_whole: true,
     },
 ];
 

@@ -1,8 +1,8 @@
 //! The packet filter's table of this root: what the networks and their leases come to.
 //!
 //! What it does: computes the whole table out of the files each time, and writes it where it differs.
-//! So a table that somebody flushed is whole again with the next start, and with the last
-//! bridge it goes. Forwarding is switched on where a network has a way out; it stays on, as docker leaves it.
+//! So a table that somebody flushed is whole again with the next start, and with the last bridge it
+//! goes. Forwarding is switched on where a network has a way out; it stays on, as docker leaves it.
 //!
 //! What it implements: docker's bridge driver (isolation, masquerading, published ports).
 //! Interface: [`sync`], [`WriteRules`], [`Forward`]. Read next: [`crate::network::rules`].
