@@ -63,8 +63,8 @@ pub fn kill(container: &Container, signal: i32) -> Result<()> {
         tell(container, &Message::UserStop)?;
     }
     sys::process::pidfd_send_signal(&pidfd, signal).with_context(what)?;
-    if signal == libc::SIGKILL && status.phase == Phase::Paused {
-        thaw(container)?; // v1 delivers even SIGKILL only to what is not frozen
+    if signal == libc::SIGKILL {
+        thaw_if_frozen(container)?; // v1 delivers even SIGKILL only to what is not frozen
     }
     Ok(())
 }
@@ -136,9 +136,7 @@ pub fn begin_stop(
         until: None,
     };
     stopping.send(signal)?;
-    if status.phase == Phase::Paused {
-        thaw(container)?;
-    }
+    thaw_if_frozen(container)?;
     // What the strongest signal does not end, a second one does not either.
     if let Ok(seconds) = u64::try_from(timeout)
         && signal != libc::SIGKILL
@@ -173,6 +171,7 @@ impl Stopping {
         };
         if !ended(&self.container, &mut self.monitor, ms)? {
             self.send(libc::SIGKILL)?;
+            thaw_if_frozen(&self.container)?;
             ended(&self.container, &mut self.monitor, -1)?;
         }
         events::of(&self.container, "stop", &[]);
@@ -328,7 +327,9 @@ pub fn pause(container: &Container) -> Result<()> {
     }
     container.must_run(&status)?;
     group::freeze(&cgroup(container)?)?;
-    settle(container, true)?;
+    settle(container, true).inspect_err(|_e| {
+        let _ = thaw_if_frozen(container); // the first error is the one to tell
+    })?;
     events::of(container, "pause", &[]);
     Ok(())
 }
@@ -336,7 +337,8 @@ pub fn pause(container: &Container) -> Result<()> {
 /// Lets them go on.
 pub fn unpause(container: &Container) -> Result<()> {
     let status = reconcile::status(container)?;
-    if status.phase != Phase::Paused {
+    // A `pause` that was killed has frozen what nobody knows to be paused.
+    if status.phase != Phase::Paused && !is_frozen(container) {
         return Err(Error::kind(
             Kind::Conflict,
             format!("container {} is not paused", container.name()),
@@ -352,15 +354,33 @@ fn thaw(container: &Container) -> Result<()> {
     group::thaw(&cgroup(container)?)
 }
 
-/// Tells the monitor, and waits until it has written it down.
+/// Whether its processes are frozen, whatever its status says.
+fn is_frozen(container: &Container) -> bool {
+    cgroup(container).is_ok_and(|group| group::is_frozen(&group) == Some(true))
+}
+
+fn thaw_if_frozen(container: &Container) -> Result<()> {
+    match is_frozen(container) {
+        true => thaw(container),
+        false => Ok(()),
+    }
+}
+
+/// Tells the monitor, and waits until it has written it down. It is told again now and then: one that
+/// was just being killed has taken the word along, and another takes over.
 fn settle(container: &Container, paused: bool) -> Result<()> {
-    tell(container, &Message::Paused(paused))?;
     let wanted = if paused {
         Phase::Paused
     } else {
         Phase::Running
     };
-    for _ in 0..200 {
+    for round in 0..6000 {
+        if round % 50 == 0 {
+            let Some(socket) = reach(container)? else {
+                return Ok(()); // it has ended
+            };
+            let _ = sys::socket::send(&socket, &Message::Paused(paused).encode()); // or the next one
+        }
         let phase = container.written_status()?.phase;
         if phase == wanted || !phase.is_live() {
             return Ok(());
