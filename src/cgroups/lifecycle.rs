@@ -305,9 +305,9 @@ pub fn remove_dir(dir: &Path) -> Result<()> {
                 true
             }
             Err(e) => {
-                // Only the dying make it worth waiting.
-                let dying = e.errno == Errno::EBUSY
-                    && pids(group).is_ok_and(|p| p.iter().all(|p| is_zombie(*p)));
+                // Only the dying make it worth waiting; or it went this moment, by another's hand.
+                let dead = || pids(group).is_ok_and(|p| p.iter().all(|p| is_zombie(*p)));
+                let dying = e.errno == Errno::EBUSY && (dead() || !group.exists());
                 last = Some(e);
                 !dying
             }
