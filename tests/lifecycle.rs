@@ -115,7 +115,7 @@ fn events_are_followed_until_a_time() {
             let span = ["--since", &since, "--until", &until];
             run_in(
                 &root,
-                [&["events"], &span[..], &["--format", "{{.Action}}"]].concat(),
+                [&["events"][..], &span, &["--format", "{{.Action}}"]].concat(),
             )
         });
         std::thread::sleep(Duration::from_millis(700));
