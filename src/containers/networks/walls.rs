@@ -53,11 +53,19 @@ fn table(store: &Store) -> Result<String> {
 
 /// Has the table as the leases want it. Call it with the networks' lock held.
 pub(super) fn sync(store: &Store) -> Result<()> {
-    write(store, &record::stored(store)?).map(drop)
+    put(store, &record::stored(store)?).map(drop)
 }
 
-/// The same, as if the networks were these. What is returned may be dropped later.
+/// The same after something has ended, as if the networks were these. Where there is no packet filter
+/// there is nothing to take out of it. What is returned may be dropped later.
 pub(super) fn write(store: &Store, networks: &[Network]) -> Result<Option<OwnedFd>> {
+    match put(store, networks) {
+        Err(_) if rules::missing().is_some() => Ok(None),
+        other => other,
+    }
+}
+
+fn put(store: &Store, networks: &[Network]) -> Result<Option<OwnedFd>> {
     let used = |n: &&Network| n.driver == "bridge" && n.is_up();
     let (mut walls, mut published) = (Vec::new(), Vec::new());
     for network in networks.iter().filter(used) {
