@@ -86,6 +86,37 @@ fn ends_are_told() -> bool {
     (numbers.next(), numbers.next()) >= (Some(6), Some(15))
 }
 
+/// A `pause` that is killed after it has frozen the processes, before anybody knows: played by who
+/// freezes the group directly.
+#[test]
+fn what_is_frozen_and_nobody_knows_can_go_on_and_can_be_ended() {
+    needs!("root");
+    let root = TempRoot::new("frozen");
+    let _leaks = LeakCheck::new(&root);
+    let frozen = |script: &str| {
+        start(&root, &[], script);
+        ok(run_in(&root, ["cgroup", "freeze", "box"]));
+        let state = run_in(&root, ["inspect", "-f", "{{.State.Status}}", "box"]);
+        assert_eq!(state.stdout, "running\n");
+    };
+    frozen("sleep 1000");
+    ok(run_in(&root, ["unpause", "box"]));
+    assert_eq!(run_in(&root, ["exec", "box", "echo", "in"]).stdout, "in\n");
+    ok(run_in(&root, ["rm", "-f", "box"]));
+    for end in [
+        &["rm", "-f", "box"][..],
+        &["kill", "box"],
+        &["stop", "-t", "1", "box"],
+    ] {
+        frozen("trap 'exit 3' TERM; while :; do sleep 0.1; done");
+        ok(run_in(&root, end));
+        if end[0] != "rm" {
+            ok(run_in(&root, ["wait", "box"]));
+            ok(run_in(&root, ["rm", "box"]));
+        }
+    }
+}
+
 #[test]
 fn the_program_outlives_its_monitor() {
     needs!("root");
