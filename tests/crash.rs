@@ -339,7 +339,9 @@ fn an_ordinary_users_container_outlives_its_monitor() {
     ]));
     until("output", || go(&["logs", "box"]).stdout == "a\n");
     kill_monitor(&root);
-    ok(go(&["exec", "box", "touch", "/go"]));
+    let told = go(&["exec", "box", "touch", "/go"]);
+    // The program may see it and end, and its namespace with it, before `touch` does.
+    assert!([0, 137].contains(&told.code()), "{told}");
     let code = if ends_are_told() { "4\n" } else { "255\n" };
     assert_eq!(ok(go(&["wait", "box"])).stdout, code);
     assert_eq!(go(&["logs", "box"]).stdout, "a\nb\n");

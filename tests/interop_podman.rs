@@ -114,7 +114,9 @@ fn a_container_runs_to_its_end() {
         mapped.stdout.split_whitespace().collect::<Vec<_>>(),
         ["0", "100000", "65536"]
     );
-    let terminal = podman.make(&["-it", "--rm", image, "sh", "-c", "tty; exit 4"]);
+    // podman may leave before it has passed on what came at the very end.
+    let script = "tty; sleep 1; exit 4";
+    let terminal = podman.make(&["-it", "--rm", image, "sh", "-c", script]);
     podman.on_terminal(&terminal).exits(4).out_has("/dev/pts/0");
     podman.run(&["ps", "-aq"]).success().out_is("");
 }

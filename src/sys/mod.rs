@@ -214,19 +214,24 @@ pub(crate) fn cstr(
 /// Names of set bits, joined by `|`, the rest in hex: how flags are written in the record.
 pub(crate) fn flag_names(bits: u64, table: &[(u64, &str)]) -> String {
     let mut rest = bits;
-    let mut names = Vec::new();
+    let mut names = String::new();
+    let mut add = |name: &str| {
+        if !names.is_empty() {
+            names.push('|');
+        }
+        names.push_str(name);
+    };
     for (bit, name) in table {
         if *bit != 0 && rest & bit == *bit {
-            names.push((*name).to_string());
+            add(name);
             rest &= !bit;
         }
     }
     if rest != 0 {
-        names.push(format!("{rest:#x}"));
+        add(&format!("{rest:#x}"));
     }
     if names.is_empty() {
-        "0".into()
-    } else {
-        names.join("|")
+        names.push('0');
     }
+    names
 }
