@@ -325,7 +325,7 @@ fn a_remount_gives_other_options_to_what_is_mounted() {
     // All attributes are those of the second entry, but the access times, of which it says nothing.
     let said = there("remount", json!({"options": ["remount", "ro", "size=1m"]})).ok();
     assert!(
-        said.starts_with("ro,noatime ") && said.ends_with("size=1024k"),
+        said.starts_with("ro,noatime ") && said.contains("size=1024k"),
         "{said}"
     );
     assert_eq!(said.lines().count(), 1, "one mount: {said}");
@@ -333,7 +333,7 @@ fn a_remount_gives_other_options_to_what_is_mounted() {
     let bind = json!({"type": "bind", "source": "/tmp", "options": ["bind", "remount", "noexec", "relatime"]});
     let said = there("remount-bind", bind).ok();
     assert!(
-        said.starts_with("rw,noexec,relatime ") && said.ends_with("size=2048k"),
+        said.starts_with("rw,noexec,relatime ") && said.contains("size=2048k"),
         "{said}"
     );
     // Nor is a type needed.
