@@ -453,8 +453,9 @@ fn a_run_in_a_network_is_told_in_a_screen() {
         output.err_has(part);
     }
     let lines = output.stderr.lines().count();
+    // On cgroup v2 one step more stands alone: the cgroup namespace.
     assert!(
-        lines <= 52,
+        lines <= 56,
         "a story of {lines} lines is no story:\n{output}"
     );
     network.check();
