@@ -133,12 +133,6 @@ fn may_go_into_containers(name: &str, rest: &[OsString]) -> bool {
     })
 }
 
-/// Whether it could be done. Whoever cannot may still read the help, or hear what is wrong with the
-/// flags.
-fn protect_early() -> bool {
-    own_binary::protect().is_ok()
-}
-
 fn usage(e: clap::Error) -> Error {
     Error::kind(Kind::Usage, e.to_string())
 }
@@ -172,8 +166,10 @@ pub fn run(mut args: Vec<OsString>) -> Result<u8> {
     words::translate(&mut args);
     let first = args.get(1).and_then(|a| a.to_str()).unwrap_or("");
     if let Some(entry) = COMMANDS.iter().find(|c| c.name == first) {
-        // Before the flags are read, as they would be read again by the copy.
-        let protected = may_go_into_containers(entry.name, &args[2..]) && protect_early();
+        // Before the flags are read, as the copy would read them again. Who cannot be protected may
+        // still read the help, or hear what is wrong with the flags.
+        let protected =
+            may_go_into_containers(entry.name, &args[2..]) && own_binary::protect().is_ok();
         let command = (entry.build)()
             .bin_name(format!("glassbox {}", entry.name))
             .version(env!("CARGO_PKG_VERSION"));

@@ -148,16 +148,21 @@ impl Action for Mount {
     }
 
     fn observe(&self, scene: &Scene) -> Vec<Fact> {
-        let value = scene
-            .fd(ROOT)
-            .and_then(|root| open_in_root(root, &self.destination, libc::O_PATH))
-            .and_then(|fd| describe_mount(fd.as_fd()))
-            .map_err(|e| format!("{e:#}"));
-        vec![Fact {
-            what: format!("mount at {}", self.destination.display()),
-            value,
-            source: "statfs(2)".into(),
-        }]
+        vec![mounted_at(scene, &self.destination)]
+    }
+}
+
+/// What is mounted at a place below the container's root.
+pub(super) fn mounted_at(scene: &Scene, destination: &Path) -> Fact {
+    let value = scene
+        .fd(ROOT)
+        .and_then(|root| open_in_root(root, destination, libc::O_PATH))
+        .and_then(|fd| describe_mount(fd.as_fd()))
+        .map_err(|e| format!("{e:#}"));
+    Fact {
+        what: format!("mount at {}", destination.display()),
+        value,
+        source: "statfs(2)".into(),
     }
 }
 

@@ -9,12 +9,11 @@
 //! fsconfig(2), mount_setattr(2).
 //! Interface: [`Remount`] (an action). Read next: `mount.rs`.
 
-use super::mount::{ROOT, describe_mount, open_in_root};
+use super::mount::{ROOT, mounted_at, open_in_root};
 use super::options::{ATIME, MountOptions};
 use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
 use crate::sys::{self, mount as m};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// Gives the mount at `destination` other options.
@@ -106,16 +105,7 @@ impl Action for Remount {
     }
 
     fn observe(&self, scene: &Scene) -> Vec<Fact> {
-        let value = scene
-            .fd(ROOT)
-            .and_then(|root| open_in_root(root, &self.destination, libc::O_PATH))
-            .and_then(|fd| describe_mount(fd.as_fd()))
-            .map_err(|e| format!("{e:#}"));
-        vec![Fact {
-            what: format!("mount at {}", self.destination.display()),
-            value,
-            source: "statfs(2)".into(),
-        }]
+        vec![mounted_at(scene, &self.destination)]
     }
 }
 

@@ -260,23 +260,13 @@ impl Arena {
         (self.header(1).load(Ordering::Acquire) as usize).min(self.len)
     }
 
-    /// Appends all that another arena has.
-    pub fn append_all(&self, other: &Arena) {
-        let end = other.end();
-        if end > HEADER {
-            // SAFETY: bytes below the published length are mapped and not written again; where
-            // another process is at it still, the reader of this copy skips the torn line.
-            let bytes = unsafe { std::slice::from_raw_parts(other.base.add(HEADER), end - HEADER) };
-            self.append(bytes.strip_suffix(b"\n").unwrap_or(bytes));
-        }
-    }
-
     /// Appends all that it has to the journal in `file`, opened read-write, and begins it if it is
     /// empty; the next time, what has come since. Errors: those of read(2) and write(2).
     pub fn save(&self, file: &File) -> super::SysResult<()> {
         let end = self.end();
         let saved = self.saved.load(Ordering::Relaxed);
-        // SAFETY: as in `append_all`.
+        // SAFETY: bytes below the published length are mapped and not written again; where another
+        // process is at it still, the reader of this copy skips the torn line.
         let all = unsafe { std::slice::from_raw_parts(self.base, end) };
         let mut header = [0u8; HEADER];
         let known = super::reading(
@@ -528,11 +518,6 @@ mod tests {
         let again = Arena::in_file(&file).unwrap();
         again.append("appended");
         assert_eq!(again.lines(0).0, ["kept", "appended"]);
-        let copy = Arena::anonymous().unwrap();
-        copy.append_all(&Arena::anonymous().unwrap());
-        copy.append_all(&again);
-        copy.append("more");
-        assert_eq!(copy.lines(0).0, ["kept", "appended", "more"]);
     }
 
     #[test]
