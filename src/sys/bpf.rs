@@ -120,8 +120,9 @@ pub fn prog_load_device(insns: &[Insn]) -> SysResult<OwnedFd> {
     };
     state_changing(
         "bpf",
-        || {
-            format!(
+        |a| {
+            write!(
+                a,
                 "BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions, \"Dual MIT/GPL\", \
                  \"glassbox_device\"",
                 insns.len()
@@ -145,7 +146,7 @@ pub fn prog_attach_device(cgroup: impl AsFd, prog: impl AsFd) -> SysResult<()> {
     };
     state_changing(
         "bpf",
-        || "BPF_PROG_ATTACH, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI".into(),
+        |a| a.write_str("BPF_PROG_ATTACH, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI"),
         || bpf(BPF_PROG_ATTACH, &mut attr).map(drop),
     )
 }

@@ -17,7 +17,7 @@ use super::{SysResult, check, reading, state_changing};
 pub fn setresuid(uid: u32) -> SysResult<()> {
     state_changing(
         "setresuid",
-        || format!("{uid}, {uid}, {uid}"),
+        |a| write!(a, "{uid}, {uid}, {uid}"),
         // SAFETY: takes integers only; changes this thread, the only one of its process.
         || check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop),
     )
@@ -27,7 +27,7 @@ pub fn setresuid(uid: u32) -> SysResult<()> {
 pub fn setresgid(gid: u32) -> SysResult<()> {
     state_changing(
         "setresgid",
-        || format!("{gid}, {gid}, {gid}"),
+        |a| write!(a, "{gid}, {gid}, {gid}"),
         // SAFETY: as setresuid.
         || check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop),
     )
@@ -40,7 +40,7 @@ pub fn setresgid(gid: u32) -> SysResult<()> {
 pub fn setgroups(groups: &[u32]) -> SysResult<()> {
     state_changing(
         "setgroups",
-        || format!("{}, {groups:?}", groups.len()),
+        |a| write!(a, "{}, {groups:?}", groups.len()),
         || {
             // SAFETY: pointer and length describe `groups`, live for the call.
             check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
@@ -104,8 +104,9 @@ pub fn capget() -> SysResult<CapSets> {
 pub fn capset(sets: CapSets) -> SysResult<()> {
     state_changing(
         "capset",
-        || {
-            format!(
+        |a| {
+            write!(
+                a,
                 "effective={:#x}, permitted={:#x}, inheritable={:#x}",
                 sets.effective, sets.permitted, sets.inheritable
             )
@@ -149,7 +150,7 @@ pub fn ambient_is_set(op: u64, capability: u8) -> SysResult<i64> {
 pub fn set_key_permissions(key: i64, permissions: u32) -> SysResult<()> {
     state_changing(
         "keyctl",
-        || format!("KEYCTL_SETPERM, {key}, {permissions:#x}"),
+        |a| write!(a, "KEYCTL_SETPERM, {key}, {permissions:#x}"),
         // SAFETY: takes integers only.
         || check(unsafe { libc::syscall(libc::SYS_keyctl, 5, key, permissions, 0, 0) }).map(drop),
     )
@@ -163,7 +164,7 @@ pub fn join_session_keyring(name: &str) -> SysResult<i64> {
     let c = super::cstr("keyctl", name)?;
     state_changing(
         "keyctl",
-        || format!("KEYCTL_JOIN_SESSION_KEYRING, {name:?}"),
+        |a| write!(a, "KEYCTL_JOIN_SESSION_KEYRING, {name:?}"),
         // SAFETY: `c` is live for the call.
         || check(unsafe { libc::syscall(libc::SYS_keyctl, 1, c.as_ptr(), 0, 0, 0) }),
     )

@@ -8,8 +8,7 @@
 //! *changes* goes through here, so that the journal has it.
 //! Interface: [`open`], [`openat2`], [`mkdirat`], [`write_file`], … Read next: [`super::mount`].
 
-use super::mount::at;
-use super::{Errno, Shown, SysResult, check, cstr, flag_names, state_changing};
+use super::{Args, Errno, Flags, Names, SysResult, check, cstr, state_changing, written};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -19,7 +18,7 @@ pub const CWD: BorrowedFd<'static> = {
     unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
 };
 
-const O_FLAGS: &[(u64, &str)] = &[
+pub(super) const O_FLAGS: &[(u64, &str)] = &[
     (libc::O_WRONLY as u64, "O_WRONLY"),
     (libc::O_RDWR as u64, "O_RDWR"),
     (libc::O_CREAT as u64, "O_CREAT"),
@@ -52,20 +51,15 @@ pub fn openat(dir: impl AsFd, path: impl AsRef<Path>, flags: i32, mode: u32) -> 
     let c = cstr("openat", path)?;
     let raw = dir.as_fd().as_raw_fd();
     let flags = flags | libc::O_CLOEXEC;
-    let args = || {
-        let names = match flags & libc::O_ACCMODE {
-            0 if flags & libc::O_PATH == 0 => {
-                format!("O_RDONLY|{}", flag_names(flags as u64, O_FLAGS))
-            }
-            _ => flag_names(flags as u64, O_FLAGS),
-        };
+    let args = |a: &mut Args<'_>| {
+        a.at(raw).path(path);
+        if flags & (libc::O_ACCMODE | libc::O_PATH) == 0 {
+            a.before("O_RDONLY|");
+        }
+        a.flags(flags as u64, Flags::Open);
         match flags & libc::O_CREAT {
-            0 => format!("{}, {path:?}, {names}", at(raw), path = Shown(path)),
-            _ => format!(
-                "{}, {path:?}, {names}, {mode:#05o}",
-                at(raw),
-                path = Shown(path)
-            ),
+            0 => Ok(()),
+            _ => a.octal(mode).done(),
         }
     };
     let call = || {
@@ -77,7 +71,7 @@ pub fn openat(dir: impl AsFd, path: impl AsRef<Path>, flags: i32, mode: u32) -> 
     if flags & (libc::O_CREAT | libc::O_TRUNC) != 0 {
         state_changing("openat", args, call)
     } else {
-        super::reading("openat", args, call)
+        super::reading("openat", || written(args), call)
     }
 }
 
@@ -111,14 +105,10 @@ pub fn openat2(
         0
     };
     how.resolve = resolve;
-    let args = || {
-        format!(
-            "{}, {:?}, {{{}, {}}}",
-            at(raw),
-            Shown(path),
-            flag_names(how.flags, O_FLAGS),
-            flag_names(resolve, RESOLVE_FLAGS)
-        )
+    let args = |a: &mut Args<'_>| {
+        a.at(raw).path(path);
+        a.before("{").flags(how.flags, Flags::Open);
+        write!(a, "{}}}", Names(resolve, RESOLVE_FLAGS))
     };
     let call = || loop {
         // SAFETY: `c` and `how` are live for the call and the size is that of `how`.
@@ -141,7 +131,7 @@ pub fn openat2(
     if flags & (libc::O_CREAT | libc::O_TRUNC) != 0 {
         state_changing("openat2", args, call)
     } else {
-        super::reading("openat2", args, call)
+        super::reading("openat2", || written(args), call)
     }
 }
 
@@ -154,7 +144,7 @@ pub fn write(fd: impl AsFd, path: &Path, text: &str) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "write",
-        || format!("{:?}, {}", Shown(path), super::quoted(text)),
+        |a| a.path(path).text(text).done(),
         || {
             // SAFETY: pointer and length describe `text`, live for the call.
             let n = check(unsafe { libc::write(raw, text.as_ptr().cast(), text.len()) } as i64)?;
@@ -173,14 +163,14 @@ pub fn write(fd: impl AsFd, path: &Path, text: &str) -> SysResult<()> {
 pub fn write_file(path: impl AsRef<Path>, text: &str) -> SysResult<()> {
     let path = path.as_ref();
     let fd = openat(CWD, path, libc::O_WRONLY, 0).map_err(|e| super::SysError {
-        args: format!("{path:?}, O_WRONLY, to write {}", super::quoted(text)),
+        args: written(|a| a.path(path).before("O_WRONLY, to write ").text(text).done()),
         ..e
     })?;
     write(&fd, path, text)
 }
 
 macro_rules! path_call {
-    ($(#[$doc:meta])* $name:ident, $syscall:expr, ($($arg:ident: $t:ty),*), $format:literal) => {
+    ($(#[$doc:meta])* $name:ident, $syscall:expr, ($($arg:ident: $t:ty),*), $args:expr) => {
         $(#[$doc])*
         pub fn $name(dir: impl AsFd, path: impl AsRef<Path>, $($arg: $t),*) -> SysResult<()> {
             let path = path.as_ref();
@@ -188,7 +178,10 @@ macro_rules! path_call {
             let raw = dir.as_fd().as_raw_fd();
             state_changing(
                 stringify!($name),
-                || format!(concat!("{}, {:?}, ", $format), at(raw), Shown(path), $($arg),*),
+                |a| {
+                    let rest: fn(&mut Args<'_>, $($t),*) -> std::fmt::Result = $args;
+                    rest(a.at(raw).path(path), $($arg),*)
+                },
                 // SAFETY: `c` is a live CStr for the call; the rest are integers.
                 || check(unsafe { libc::syscall($syscall, raw, c.as_ptr(), $($arg),*) }).map(drop),
             )
@@ -200,33 +193,34 @@ path_call!(
     /// `int mkdirat(int dirfd, const char *path, mode_t mode)`
     ///
     /// Errors: `EEXIST`, `ENOENT` (a parent is missing), `EACCES`, `EROFS`. See mkdir(2).
-    mkdirat, libc::SYS_mkdirat, (mode: u32), "{:#05o}"
+    mkdirat, libc::SYS_mkdirat, (mode: u32), |a, mode| a.octal(mode).done()
 );
 path_call!(
     /// `int unlinkat(int dirfd, const char *path, int flags)`; flags: `AT_REMOVEDIR` (0x200) or 0.
     ///
     /// Errors: `ENOENT`, `EBUSY` (a mount point, or a cgroup with processes), `ENOTEMPTY`.
     /// See unlink(2), rmdir(2).
-    unlinkat, libc::SYS_unlinkat, (flags: i32), "{:#x}"
+    unlinkat, libc::SYS_unlinkat, (flags: i32), |a, flags| a.hex(flags as u64).done()
 );
 path_call!(
     /// `int fchmodat(int dirfd, const char *path, mode_t mode)`: follows symbolic links.
     ///
     /// Errors: `EPERM` (not the owner), `EROFS`. See chmod(2).
-    fchmodat, libc::SYS_fchmodat, (mode: u32), "{:#05o}"
+    fchmodat, libc::SYS_fchmodat, (mode: u32), |a, mode| a.octal(mode).done()
 );
 path_call!(
     /// `int fchownat(int dirfd, const char *path, uid_t owner, gid_t group, int flags)`
     ///
     /// Errors: `EPERM` (no CAP_CHOWN), `EINVAL` (the id is not mapped). See chown(2).
-    fchownat, libc::SYS_fchownat, (uid: u32, gid: u32, flags: i32), "{}, {}, {:#x}"
+    fchownat, libc::SYS_fchownat, (uid: u32, gid: u32, flags: i32),
+    |a, uid, gid, flags| write!(a, "{uid}, {gid}, {flags:#x}")
 );
 path_call!(
     /// `int mknodat(int dirfd, const char *path, mode_t mode, dev_t dev)`
     ///
     /// `dev` from [`makedev`]. Errors: `EPERM` (no CAP_MKNOD, or not the initial user namespace),
     /// `EEXIST`. See mknod(2).
-    mknodat, libc::SYS_mknodat, (mode: u32, dev: u64), "{:#o}, {:#x}"
+    mknodat, libc::SYS_mknodat, (mode: u32, dev: u64), |a, mode, dev| write!(a, "{mode:#o}, {dev:#x}")
 );
 
 /// The device number out of major and minor. See makedev(3).
@@ -243,7 +237,7 @@ pub fn symlinkat(target: &Path, dir: impl AsFd, path: impl AsRef<Path>) -> SysRe
     let raw = dir.as_fd().as_raw_fd();
     state_changing(
         "symlinkat",
-        || format!("{:?}, {}, {:?}", Shown(target), at(raw), Shown(path)),
+        |a| a.path(target).at(raw).path(path).done(),
         // SAFETY: both strings are live for the call.
         || check(unsafe { libc::symlinkat(t.as_ptr(), raw, c.as_ptr()) }).map(drop),
     )
@@ -265,15 +259,7 @@ pub fn renameat2(
     let (od, nd) = (old_dir.as_fd().as_raw_fd(), new_dir.as_fd().as_raw_fd());
     state_changing(
         "renameat2",
-        || {
-            format!(
-                "{}, {:?}, {}, {:?}, {flags:#x}",
-                at(od),
-                Shown(old),
-                at(nd),
-                Shown(new)
-            )
-        },
+        |a| a.at(od).path(old).at(nd).path(new).hex(flags as u64).done(),
         || {
             // SAFETY: both strings are live for the call.
             check(unsafe {
@@ -299,15 +285,7 @@ pub fn linkat(
     let (od, nd) = (old_dir.as_fd().as_raw_fd(), new_dir.as_fd().as_raw_fd());
     state_changing(
         "linkat",
-        || {
-            format!(
-                "{}, {:?}, {}, {:?}, {flags:#x}",
-                at(od),
-                Shown(old),
-                at(nd),
-                Shown(new)
-            )
-        },
+        |a| a.at(od).path(old).at(nd).path(new).hex(flags as u64).done(),
         // SAFETY: both strings are live for the call.
         || check(unsafe { libc::linkat(od, o.as_ptr(), nd, n.as_ptr(), flags) }).map(drop),
     )
@@ -319,7 +297,7 @@ pub fn chdir(path: impl AsRef<Path>) -> SysResult<()> {
     let c = cstr("chdir", path)?;
     state_changing(
         "chdir",
-        || format!("{:?}", Shown(path)),
+        |a| a.path(path).done(),
         // SAFETY: `c` is a live CStr for the call.
         || check(unsafe { libc::chdir(c.as_ptr()) }).map(drop),
     )
@@ -345,7 +323,7 @@ pub fn fchdir(fd: impl AsFd) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fchdir",
-        || raw.to_string(),
+        |a| write!(a, "{raw}"),
         // SAFETY: the descriptor is borrowed for the call.
         || check(unsafe { libc::fchdir(raw) }).map(drop),
     )
@@ -359,7 +337,7 @@ pub fn sendfile(to: impl AsFd, from: impl AsFd, path: &Path) -> SysResult<usize>
     let (to, from) = (to.as_fd().as_raw_fd(), from.as_fd().as_raw_fd());
     state_changing(
         "sendfile",
-        || format!("{to}, {from} ({path:?}), NULL, 1<<30"),
+        |a| write!(a, "{to}, {from} ({path:?}), NULL, 1<<30"),
         || {
             let whole = std::ptr::null_mut();
             // SAFETY: a null offset means the file's own position; no other memory is involved.

@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 pub fn bind_udp(address: SocketAddr) -> SysResult<OwnedFd> {
     state_changing(
         "bind",
-        || format!("SOCK_DGRAM, {address}"),
+        |a| write!(a, "SOCK_DGRAM, {address}"),
         || {
             let socket = socket(address, libc::SOCK_DGRAM)?;
             bind(&socket, address).map(|()| socket)
@@ -31,7 +31,7 @@ pub fn bind_udp(address: SocketAddr) -> SysResult<OwnedFd> {
 pub fn listen_tcp(address: SocketAddr) -> SysResult<OwnedFd> {
     state_changing(
         "bind",
-        || format!("SOCK_STREAM, {address}; listen"),
+        |a| write!(a, "SOCK_STREAM, {address}; listen"),
         || {
             let socket = socket(address, libc::SOCK_STREAM)?;
             nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReuseAddr, &true)?;
@@ -91,7 +91,7 @@ pub fn bind_port(stream: bool, address: SocketAddr) -> SysResult<(OwnedFd, u16)>
     };
     state_changing(
         "bind",
-        || format!("{words} {address}"),
+        |a| write!(a, "{words} {address}"),
         || match address {
             SocketAddr::V4(_) => four().map_err(of_std),
             SocketAddr::V6(_) => six(),

@@ -19,6 +19,7 @@
 
 #![allow(unsafe_code)]
 
+mod args;
 pub mod ask;
 pub mod bpf;
 pub mod cred;
@@ -43,6 +44,8 @@ pub mod xattr;
 
 use std::fmt;
 
+pub(crate) use args::flag_names;
+use args::{Args, At, Flags, Names, written};
 pub use nix::errno::Errno;
 
 /// A system call that failed: which, on what, and why.
@@ -117,10 +120,10 @@ impl Returned for Vec<u8> {
 }
 
 /// Runs a call that changes the state of the kernel or of a file system: retries `EINTR`, and
-/// records it when a recorder is on. `args` is only made when it is needed.
+/// records it when a recorder is on. `args` is only asked when it is needed.
 pub(crate) fn state_changing<T: Returned>(
     call: &'static str,
-    args: impl Fn() -> String,
+    args: impl Fn(&mut Args<'_>) -> fmt::Result,
     mut raw: impl FnMut() -> Result<T, Errno>,
 ) -> SysResult<T> {
     let start = record::start();
@@ -134,13 +137,13 @@ pub(crate) fn state_changing<T: Returned>(
         record::finish(
             start,
             call,
-            &args(),
+            &args,
             result.as_ref().map(T::as_number).map_err(|e| *e),
         );
     }
     result.map_err(|errno| SysError {
         call,
-        args: args(),
+        args: written(args),
         errno,
     })
 }
@@ -173,30 +176,6 @@ pub(crate) fn check(result: impl Into<i64>) -> Result<i64, Errno> {
     }
 }
 
-/// A path as an argument. Written as a string where it is one: `Path` writes itself letter by letter,
-/// and a container's record has hundreds.
-pub(crate) struct Shown<'a>(pub &'a std::path::Path);
-
-impl fmt::Debug for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.to_str() {
-            Some(text) => fmt::Debug::fmt(text, f),
-            None => fmt::Debug::fmt(self.0, f),
-        }
-    }
-}
-
-/// A text as an argument, as strace would print it: whole where the kernel reads it (its files take
-/// a line or two), and of a long one, which is a document of ours, its beginning and its length.
-pub(crate) fn quoted(text: &str) -> String {
-    const WHOLE: usize = 256;
-    if text.len() <= WHOLE {
-        return format!("{text:?}");
-    }
-    let end = (0..=WHOLE / 2).rev().find(|at| text.is_char_boundary(*at));
-    format!("{:?}... {} bytes", &text[..end.unwrap_or(0)], text.len())
-}
-
 /// A path or name for the kernel. A NUL byte inside is the caller's `EINVAL`.
 pub(crate) fn cstr(
     call: &'static str,
@@ -209,29 +188,4 @@ pub(crate) fn cstr(
         args: format!("{text:?}: holds a NUL byte"),
         errno: Errno::EINVAL,
     })
-}
-
-/// Names of set bits, joined by `|`, the rest in hex: how flags are written in the record.
-pub(crate) fn flag_names(bits: u64, table: &[(u64, &str)]) -> String {
-    let mut rest = bits;
-    let mut names = String::new();
-    let mut add = |name: &str| {
-        if !names.is_empty() {
-            names.push('|');
-        }
-        names.push_str(name);
-    };
-    for (bit, name) in table {
-        if *bit != 0 && rest & bit == *bit {
-            add(name);
-            rest &= !bit;
-        }
-    }
-    if rest != 0 {
-        add(&format!("{rest:#x}"));
-    }
-    if names.is_empty() {
-        names.push('0');
-    }
-    names
 }

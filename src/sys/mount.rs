@@ -7,7 +7,7 @@
 //! [`fsconfig_reconfigure`], [`fsmount`].
 //! Read next: [`super::fs`]; what the calls are for is in [`crate::namespaces`].
 
-use super::{Shown, SysResult, check, cstr, flag_names, reading, state_changing};
+use super::{Flags, Names, SysResult, check, cstr, reading, state_changing};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -62,15 +62,9 @@ pub fn mount(
         |c: &Option<std::ffi::CString>| c.as_ref().map_or(std::ptr::null(), |c| c.as_ptr());
     state_changing(
         "mount",
-        || {
-            format!(
-                "{}, {:?}, {}, {}, {}",
-                source.map_or("NULL".into(), |s| format!("{:?}", Shown(s))),
-                Shown(target),
-                fstype.map_or("NULL".into(), |s| format!("{s:?}")),
-                flag_names(flags, MS_FLAGS),
-                data.map_or("NULL".into(), |s| format!("{s:?}")),
-            )
+        |a| {
+            a.maybe(source).path(target).maybe(fstype);
+            a.flags(flags, Flags::Mount).maybe(data).done()
         },
         || {
             // SAFETY: every pointer is null or a live CString for the whole call; mount(2) copies
@@ -97,12 +91,9 @@ pub fn umount2(target: &Path, flags: i32) -> SysResult<()> {
     let c = cstr("umount2", target)?;
     state_changing(
         "umount2",
-        || {
-            format!(
-                "{:?}, {}",
-                Shown(target),
-                flag_names(flags as u64, UMOUNT_FLAGS)
-            )
+        |a| {
+            a.path(target);
+            write!(a, "{}", Names(flags as u64, UMOUNT_FLAGS))
         },
         // SAFETY: `c` is a live CStr for the whole call.
         || check(unsafe { libc::umount2(c.as_ptr(), flags) }).map(drop),
@@ -120,7 +111,7 @@ pub fn pivot_root(new_root: &Path, put_old: &Path) -> SysResult<()> {
     let old = cstr("pivot_root", put_old)?;
     state_changing(
         "pivot_root",
-        || format!("{new_root:?}, {put_old:?}"),
+        |a| a.path(new_root).path(put_old).done(),
         || {
             // SAFETY: both are live CStrs for the whole call.
             check(unsafe { libc::syscall(libc::SYS_pivot_root, new.as_ptr(), old.as_ptr()) })
@@ -137,7 +128,7 @@ pub fn chroot(path: &Path) -> SysResult<()> {
     let c = cstr("chroot", path)?;
     state_changing(
         "chroot",
-        || format!("{path:?}"),
+        |a| a.path(path).done(),
         // SAFETY: `c` is a live CStr for the whole call.
         || check(unsafe { libc::chroot(c.as_ptr()) }).map(drop),
     )
@@ -150,7 +141,7 @@ pub const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
 /// `MOVE_MOUNT_T_EMPTY_PATH` of move_mount(2).
 pub const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
 
-const OPEN_TREE_FLAGS: &[(u64, &str)] = &[
+pub(super) const OPEN_TREE_FLAGS: &[(u64, &str)] = &[
     (OPEN_TREE_CLONE as u64, "OPEN_TREE_CLONE"),
     (libc::O_CLOEXEC as u64, "OPEN_TREE_CLOEXEC"),
     (libc::AT_RECURSIVE as u64, "AT_RECURSIVE"),
@@ -168,13 +159,11 @@ pub fn open_tree(dirfd: impl AsFd, path: &Path, flags: u32) -> SysResult<OwnedFd
     let dir = dirfd.as_fd().as_raw_fd();
     state_changing(
         "open_tree",
-        || {
-            format!(
-                "{}, {:?}, {}",
-                at(dir),
-                Shown(path),
-                flag_names(flags.into(), OPEN_TREE_FLAGS)
-            )
+        |a| {
+            a.at(dir)
+                .path(path)
+                .flags(flags.into(), Flags::OpenTree)
+                .done()
         },
         || {
             // SAFETY: `c` is live for the call; the result is a descriptor of our own.
@@ -184,6 +173,11 @@ pub fn open_tree(dirfd: impl AsFd, path: &Path, flags: u32) -> SysResult<OwnedFd
         },
     )
 }
+
+pub(super) const MOVE_MOUNT_FLAGS: &[(u64, &str)] = &[
+    (MOVE_MOUNT_F_EMPTY_PATH as u64, "MOVE_MOUNT_F_EMPTY_PATH"),
+    (MOVE_MOUNT_T_EMPTY_PATH as u64, "MOVE_MOUNT_T_EMPTY_PATH"),
+];
 
 /// `int move_mount(int from_dirfd, const char *from, int to_dirfd, const char *to, unsigned flags)`
 ///
@@ -202,21 +196,9 @@ pub fn move_mount(
     let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
     state_changing(
         "move_mount",
-        || {
-            format!(
-                "{}, {:?}, {}, {:?}, {}",
-                at(from),
-                Shown(from_path),
-                at(to),
-                Shown(to_path),
-                flag_names(
-                    flags.into(),
-                    &[
-                        (MOVE_MOUNT_F_EMPTY_PATH.into(), "MOVE_MOUNT_F_EMPTY_PATH"),
-                        (MOVE_MOUNT_T_EMPTY_PATH.into(), "MOVE_MOUNT_T_EMPTY_PATH")
-                    ]
-                )
-            )
+        |a| {
+            a.at(from).path(from_path).at(to).path(to_path);
+            a.flags(flags.into(), Flags::MoveMount).done()
         },
         || {
             // SAFETY: both paths are live for the call, both descriptors borrowed.
@@ -279,16 +261,12 @@ pub fn mount_setattr(
         };
     state_changing(
         "mount_setattr",
-        || {
-            format!(
-                "{}, {:?}, {}, {{set={}, clr={}, propagation={}}}",
-                at(dir),
-                Shown(path),
-                flag_names(flags as u64, OPEN_TREE_FLAGS),
-                flag_names(set, MOUNT_ATTRS),
-                flag_names(clear, MOUNT_ATTRS),
-                flag_names(propagation, MS_FLAGS)
-            )
+        |a| {
+            a.at(dir).path(path).flags(flags as u64, Flags::OpenTree);
+            a.before("{set=").flags(set, Flags::MountAttributes);
+            a.before("clr=").flags(clear, Flags::MountAttributes);
+            a.before("propagation=").flags(propagation, Flags::Mount);
+            a.after("}").done()
         },
         || {
             // SAFETY: `c` and `attr` are live for the call; the size is that of `attr`.
@@ -314,7 +292,7 @@ pub fn fsopen(fstype: &str) -> SysResult<OwnedFd> {
     let c = cstr("fsopen", fstype)?;
     state_changing(
         "fsopen",
-        || format!("{fstype:?}, FSOPEN_CLOEXEC"),
+        |a| a.path(fstype).word("FSOPEN_CLOEXEC").done(),
         || {
             // SAFETY: `c` is live for the call.
             let fd = check(unsafe { libc::syscall(libc::SYS_fsopen, c.as_ptr(), 1) })?;
@@ -332,7 +310,7 @@ pub fn fspick(fd: impl AsFd) -> SysResult<OwnedFd> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fspick",
-        || format!("{raw}, \"\", FSPICK_CLOEXEC|FSPICK_EMPTY_PATH"),
+        |a| write!(a, "{raw}, \"\", FSPICK_CLOEXEC|FSPICK_EMPTY_PATH"),
         || {
             // SAFETY: the string is a literal with its NUL; the kernel copies it.
             let fd = check(unsafe { libc::syscall(libc::SYS_fspick, raw, c"".as_ptr(), 9u32) })?;
@@ -352,7 +330,10 @@ pub fn fsconfig_set_string(fd: impl AsFd, key: &str, value: &str) -> SysResult<(
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fsconfig",
-        || format!("{raw}, FSCONFIG_SET_STRING, {key:?}, {value:?}, 0"),
+        |a| {
+            a.at(raw).word("FSCONFIG_SET_STRING").path(key);
+            a.text(value).word("0").done()
+        },
         || {
             // SAFETY: both strings are live for the call; the kernel copies them.
             check(unsafe {
@@ -370,7 +351,13 @@ pub fn fsconfig_set_flag(fd: impl AsFd, key: &str) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fsconfig",
-        || format!("{raw}, FSCONFIG_SET_FLAG, {key:?}, NULL, 0"),
+        |a| {
+            a.at(raw)
+                .word("FSCONFIG_SET_FLAG")
+                .path(key)
+                .word("NULL, 0")
+                .done()
+        },
         || {
             // SAFETY: `k` is live for the call; a flag has no value, so NULL is what is asked for.
             check(unsafe {
@@ -396,7 +383,7 @@ pub fn fsconfig_create(fd: impl AsFd) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fsconfig",
-        || format!("{raw}, FSCONFIG_CMD_CREATE, NULL, NULL, 0"),
+        |a| a.at(raw).word("FSCONFIG_CMD_CREATE, NULL, NULL, 0").done(),
         || {
             let null = std::ptr::null::<libc::c_char>();
             // SAFETY: the command takes neither key nor value.
@@ -413,7 +400,7 @@ pub fn fsconfig_reconfigure(fd: impl AsFd) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fsconfig",
-        || format!("{raw}, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0"),
+        |a| write!(a, "{raw}, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0"),
         || {
             let null = std::ptr::null::<libc::c_char>();
             // SAFETY: the command takes neither key nor value.
@@ -430,7 +417,12 @@ pub fn fsmount(fd: impl AsFd, attrs: u64) -> SysResult<OwnedFd> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fsmount",
-        || format!("{raw}, FSMOUNT_CLOEXEC, {}", flag_names(attrs, MOUNT_ATTRS)),
+        |a| {
+            a.at(raw)
+                .word("FSMOUNT_CLOEXEC")
+                .flags(attrs, Flags::MountAttributes)
+                .done()
+        },
         || {
             // SAFETY: takes integers only.
             let fd = check(unsafe { libc::syscall(libc::SYS_fsmount, raw, 1u32, attrs as u32) })?;
@@ -461,14 +453,5 @@ pub fn fs_messages(fd: impl AsFd) -> Vec<String> {
             ),
             _ => return messages,
         }
-    }
-}
-
-/// `AT_FDCWD` by name, any other descriptor by number.
-pub(crate) fn at(fd: i32) -> String {
-    if fd == libc::AT_FDCWD {
-        "AT_FDCWD".into()
-    } else {
-        fd.to_string()
     }
 }

@@ -5,7 +5,7 @@
 //! [`setdomainname`].
 //! Read next: [`super::mount`]; what the calls are for is in [`crate::namespaces`].
 
-use super::{Errno, SysResult, check, cstr, flag_names, reading, state_changing};
+use super::{Errno, Names, SysResult, check, cstr, flag_names, reading, state_changing};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// The flags of clone(2) that the crate uses, with the kernel's names.
@@ -80,7 +80,7 @@ pub fn clone3(flags: u64, into_cgroup: Option<&OwnedFd>) -> SysResult<Cloned> {
     // The child records its calls under the id that the caller sees, which it cannot ask for in a
     // new pid namespace. CLONE_PARENT_SETTID has the kernel store it before the child runs; in
     // memory that both share, the child finds it too.
-    let outer_id = recording.and_then(|_| super::record::SharedWord::new().ok());
+    let outer_id = recording.and_then(|_| super::record::SharedWord::new());
     let set_id = outer_id
         .as_ref()
         .map_or(0, |_| libc::CLONE_PARENT_SETTID as u64);
@@ -122,7 +122,7 @@ pub fn clone3(flags: u64, into_cgroup: Option<&OwnedFd>) -> SysResult<Cloned> {
         super::record::finish(
             start,
             "clone3",
-            &clone_flag_names(flags),
+            &|a| write!(a, "{}", Names(flags, CLONE_FLAGS)),
             result.as_ref().map(Cloned::as_number).map_err(|e| *e),
         );
     }
@@ -141,7 +141,7 @@ pub fn clone3(flags: u64, into_cgroup: Option<&OwnedFd>) -> SysResult<Cloned> {
 pub fn unshare(flags: u64) -> SysResult<()> {
     state_changing(
         "unshare",
-        || clone_flag_names(flags),
+        |a| write!(a, "{}", Names(flags, CLONE_FLAGS)),
         // SAFETY: takes one integer; affects only this thread's namespaces.
         || check(unsafe { libc::unshare(flags as i32) }).map(drop),
     )
@@ -157,7 +157,7 @@ pub fn setns(fd: impl AsFd, nstype: u64) -> SysResult<()> {
     let fd = fd.as_fd().as_raw_fd();
     state_changing(
         "setns",
-        || format!("{fd}, {}", clone_flag_names(nstype)),
+        |a| write!(a, "{fd}, {}", Names(nstype, CLONE_FLAGS)),
         // SAFETY: the descriptor is borrowed for the call.
         || check(unsafe { libc::setns(fd, nstype as i32) }).map(drop),
     )
@@ -170,7 +170,7 @@ pub fn setns(fd: impl AsFd, nstype: u64) -> SysResult<()> {
 pub fn sethostname(name: &str) -> SysResult<()> {
     state_changing(
         "sethostname",
-        || format!("{name:?}"),
+        |a| write!(a, "{name:?}"),
         // SAFETY: pointer and length describe `name`, which lives through the call.
         || check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }).map(drop),
     )
@@ -183,7 +183,7 @@ pub fn sethostname(name: &str) -> SysResult<()> {
 pub fn setdomainname(name: &str) -> SysResult<()> {
     state_changing(
         "setdomainname",
-        || format!("{name:?}"),
+        |a| write!(a, "{name:?}"),
         // SAFETY: pointer and length describe `name`, which lives through the call.
         || check(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop),
     )

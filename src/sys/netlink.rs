@@ -124,7 +124,7 @@ pub fn request(
     let message = message(kind, flags | libc::NLM_F_ACK, body);
     state_changing(
         "sendto",
-        || format!("NETLINK_ROUTE, {name}, {words}"),
+        |a| write!(a, "NETLINK_ROUTE, {name}, {words}"),
         || {
             send(fd, &message)?;
             answers(fd).map(drop)
@@ -201,7 +201,7 @@ pub fn batch(socket: impl AsFd, subsystem: u16, parts: &[Part], words: &str) -> 
     all.extend(message(END, 0, &whose));
     state_changing(
         "sendto",
-        || format!("NETLINK_NETFILTER, {words}"),
+        |a| write!(a, "NETLINK_NETFILTER, {words}"),
         || {
             send(fd, &all)?;
             answers(fd).map(drop)

@@ -7,7 +7,7 @@
 //! [`setrlimit`], [`setsid`], [`run_program`], [`exit_now`].
 //! Read next: [`super::cred`].
 
-use super::{Errno, SysResult, check, cstr, reading, state_changing};
+use super::{Args, Errno, SysResult, check, cstr, reading, state_changing, written};
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -49,9 +49,10 @@ pub fn execve(
     argv: &[impl AsRef<OsStr>],
     env: &[impl AsRef<OsStr>],
 ) -> super::SysError {
-    let args = || {
+    let args = |a: &mut Args<'_>| {
         let argv: Vec<_> = argv.iter().map(|a| a.as_ref().to_string_lossy()).collect();
-        format!("{path:?}, {argv:?}, {} variables", env.len())
+        a.path(path);
+        write!(a, "{argv:?}, {} variables", env.len())
     };
     let build = || -> SysResult<(CString, Vec<CString>, Vec<CString>)> {
         Ok((
@@ -75,18 +76,18 @@ pub fn execve(
             .collect::<Vec<_>>()
     };
     let (argv, env) = (pointers(&argv), pointers(&env));
-    super::record::announce("execve", &args());
+    super::record::announce("execve", &args);
     let start = super::record::start();
     // SAFETY: both arrays end with a null pointer and their strings live in `argv` and `env`'s
     // CStrings, which outlive the call; on success nothing of this process is left to be unsound.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
     let errno = Errno::last();
     if let Some(start) = start {
-        super::record::finish(start, "execve", &args(), Err(errno));
+        super::record::finish(start, "execve", &args, Err(errno));
     }
     super::SysError {
         call: "execve",
-        args: args(),
+        args: written(args),
         errno,
     }
 }
@@ -102,11 +103,11 @@ pub fn execveat(
     env: &[impl AsRef<OsStr>],
 ) -> super::SysError {
     let raw = fd.as_fd().as_raw_fd();
-    let args = || {
-        format!(
-            "{raw}, \"\", {} arguments, {} variables",
-            argv.len(),
-            env.len()
+    let (arguments, variables) = (argv.len(), env.len());
+    let args = |a: &mut Args<'_>| {
+        write!(
+            a,
+            "{raw}, \"\", {arguments} arguments, {variables} variables"
         )
     };
     let strings = |list: Vec<&OsStr>| -> SysResult<Vec<CString>> {
@@ -142,7 +143,7 @@ pub fn execveat(
         Err(e) => e,
         Ok(_) => super::SysError {
             call: "execveat",
-            args: args(),
+            args: written(args),
             errno: Errno::UnknownErrno,
         },
     }
@@ -154,7 +155,7 @@ pub fn set_name(name: &OsStr) -> SysResult<()> {
     let c = cstr("prctl", name)?;
     state_changing(
         "prctl",
-        || format!("PR_SET_NAME, {name:?}"),
+        |a| write!(a, "PR_SET_NAME, {name:?}"),
         // SAFETY: `c` is live for the call, and the kernel copies at most 16 bytes of it, no further
         // than its end.
         || check(unsafe { libc::prctl(libc::PR_SET_NAME, c.as_ptr()) }).map(drop),
@@ -287,7 +288,7 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> SysResult<()> {
     let raw = pidfd.as_fd().as_raw_fd();
     state_changing(
         "pidfd_send_signal",
-        || format!("{raw}, {signal}, NULL, 0"),
+        |a| write!(a, "{raw}, {signal}, NULL, 0"),
         || {
             let null = std::ptr::null::<libc::siginfo_t>();
             // SAFETY: a null siginfo asks for the default one.
@@ -301,7 +302,7 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> SysResult<()> {
 pub fn kill(pid: i32, signal: i32) -> SysResult<()> {
     state_changing(
         "kill",
-        || format!("{pid}, {signal}"),
+        |a| write!(a, "{pid}, {signal}"),
         // SAFETY: takes integers only.
         || check(unsafe { libc::kill(pid, signal) }).map(drop),
     )
@@ -314,7 +315,7 @@ pub fn kill(pid: i32, signal: i32) -> SysResult<()> {
 pub fn prctl(name: &str, op: i32, arg2: u64, arg3: u64) -> SysResult<i64> {
     state_changing(
         "prctl",
-        || name.to_string(),
+        |a| a.write_str(name),
         // SAFETY: callers pass operations whose arguments are numbers, never pointers.
         || check(unsafe { libc::prctl(op, arg2, arg3, 0, 0) }),
     )
@@ -335,7 +336,7 @@ pub fn prctl_get(name: &str, op: i32, arg2: u64) -> SysResult<i64> {
 pub fn setsid() -> SysResult<i32> {
     state_changing(
         "setsid",
-        String::new,
+        |_| Ok(()),
         // SAFETY: no arguments.
         || check(unsafe { libc::setsid() }).map(|n| n as i32),
     )
@@ -348,7 +349,7 @@ pub fn setsid() -> SysResult<i32> {
 pub fn setrlimit(name: &str, resource: u32, soft: u64, hard: u64) -> SysResult<()> {
     state_changing(
         "prlimit64",
-        || format!("0, {name}, {{rlim_cur={soft}, rlim_max={hard}}}"),
+        |a| write!(a, "0, {name}, {{rlim_cur={soft}, rlim_max={hard}}}"),
         || {
             let limit = libc::rlimit {
                 rlim_cur: soft,
@@ -388,7 +389,7 @@ pub fn run_program(program: &Path, args: &[String]) -> SysResult<(Exit, String)>
     let output = std::cell::RefCell::new(None);
     state_changing(
         "execve",
-        || format!("{program:?}, {args:?}, in a child"),
+        |a| write!(a, "{program:?}, {args:?}, in a child"),
         || {
             let result = std::process::Command::new(program)
                 .args(args)
@@ -428,7 +429,7 @@ pub fn spawn(command: &mut std::process::Command) -> SysResult<std::process::Chi
     let mut child = None;
     state_changing(
         "execve",
-        || args.clone(),
+        |a| a.write_str(&args),
         || match command.spawn() {
             Ok(spawned) => {
                 child = Some(spawned);
@@ -462,7 +463,7 @@ pub fn inheritable(fd: impl AsFd) -> SysResult<OwnedFd> {
 pub fn umask(mask: u32) -> u32 {
     state_changing(
         "umask",
-        || format!("{mask:#05o}"),
+        |a| write!(a, "{mask:#05o}"),
         // SAFETY: takes an integer; cannot fail.
         || Ok(unsafe { libc::umask(mask) } as u32),
     )
@@ -483,7 +484,7 @@ pub fn exit_now(status: i32) -> ! {
 pub fn close_range_cloexec(first: u32) -> SysResult<()> {
     state_changing(
         "close_range",
-        || format!("{first}, ~0, CLOSE_RANGE_CLOEXEC"),
+        |a| write!(a, "{first}, ~0, CLOSE_RANGE_CLOEXEC"),
         // SAFETY: only sets a flag on descriptors; none is closed under its owner's feet.
         || check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 4u32) }).map(drop),
     )

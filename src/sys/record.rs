@@ -3,12 +3,12 @@
 //! What it does: a container is made by two processes (the parent, and the init that `clone3`
 //! splits off), and the last call of init is `execve`, after which none of our code runs. So the
 //! record is a piece of memory that both share, mapped `MAP_SHARED` before the split: a call
-//! appends one line to it and costs no system call. As long as one of its processes lives, none
-//! that is killed loses what it had recorded; the last thing one of them does is to append it all
-//! to the journal on disk ([`Arena::save`]). Where the processes of one set-up do not live at the
-//! same time (an OCI runtime's `create` is gone before `start`), the memory is a mapping of the
-//! journal itself ([`Arena::in_file`]), which costs more: every page touched is the file system's
-//! business.
+//! appends its fields to it, as plain bytes, and costs no system call. As long as one of its
+//! processes lives, none that is killed loses what it had recorded; the last thing one of them does
+//! is to put it into words and append it to the journal on disk ([`Arena::save`]). Where the
+//! processes of one set-up do not live at the same time (an OCI runtime's `create` is gone before
+//! `start`), the memory is a mapping of the journal itself ([`Arena::in_file`]), which has the words
+//! at once and costs more: every page touched is the file system's business.
 //!
 //! The format, on disk and in memory:
 //!
@@ -17,7 +17,11 @@
 //! offset 8   8 bytes   length used so far (little endian, atomic; starts at 64)
 //! offset 16  8 bytes   records that did not fit (atomic)
 //! offset 24  40 bytes  zero
-//! offset 64  …         JSON lines; a run of NUL bytes is a record whose writer was killed
+//! offset 64  …         records
+//!
+//! a record, on disk:    a line of JSON; a run of NUL bytes is one whose writer was killed
+//! a record, in memory:  length << 2 | is JSON << 1 | is whole (4 bytes); its fields (`line.rs`), or
+//!                       JSON; filled up to 4 bytes
 //! ```
 //!
 //! A writer reserves its space by an atomic add to the length and then copies, so processes never
@@ -26,13 +30,14 @@
 //! Interface: [`Arena`], [`install`], [`Call`]. Read next: `line.rs`, then [`crate::journal`].
 
 use super::Errno;
-use super::line::Line;
+use super::args::Writes;
+use super::line::{Line, to_json};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 const HEADER: usize = 64;
 const MAGIC: &[u8; 8] = b"glassbox";
@@ -42,6 +47,10 @@ pub const CAPACITY: usize = 1 << 20;
 const USUAL: usize = 96 << 10;
 /// So much is made sure of at once to have room on the disk.
 const CHUNK: usize = 16 << 10;
+/// In the head of a record in memory: it is all there.
+const WHOLE: u32 = 1;
+/// It is JSON already.
+const JSON: u32 = 2;
 
 /// One system call that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +77,8 @@ pub struct Call {
 pub struct Arena {
     base: *mut u8,
     len: usize,
+    /// It is a file, which has lines of JSON at any time.
+    in_file: bool,
     /// Up to here there is room below the mapping; a page of a file without room is SIGBUS.
     backed: AtomicUsize,
     /// Up to here this process has saved it.
@@ -149,6 +160,7 @@ impl Arena {
         let arena = Arena {
             base: base as *mut u8,
             len,
+            in_file: file.is_some(),
             backed: AtomicUsize::new(backed),
             saved: AtomicUsize::new(0),
         };
@@ -198,16 +210,14 @@ impl Arena {
         true
     }
 
-    /// Appends one line (without its newline). A full arena counts what it had to leave out, as one
-    /// on a full disk does.
-    pub fn append(&self, line: impl AsRef<[u8]>) {
-        let line = line.as_ref();
-        let need = line.len() + 1;
+    /// Where `need` bytes are from now on this writer's alone. A full arena counts what it had to
+    /// leave out, as one on a full disk does.
+    fn reserve(&self, need: usize) -> Option<usize> {
         let at = self.header(1).fetch_add(need as u64, Ordering::AcqRel) as usize;
         if at + need > self.len {
             self.header(1).fetch_sub(need as u64, Ordering::AcqRel);
             self.header(2).fetch_add(1, Ordering::Relaxed);
-            return;
+            return None;
         }
         if !self.back(at + need) {
             let header = self.header(1);
@@ -215,12 +225,46 @@ impl Arena {
             // Given back, unless another has reserved behind it: then it stays a run of NUL bytes.
             let _ = header.compare_exchange(end, at as u64, order, Ordering::Relaxed);
             self.header(2).fetch_add(1, Ordering::Relaxed);
-            return;
+            return None;
         }
-        // SAFETY: [at, at+need) was reserved for this writer alone and lies within the mapping.
-        unsafe {
-            std::ptr::copy_nonoverlapping(line.as_ptr(), self.base.add(at), line.len());
-            *self.base.add(at + line.len()) = b'\n';
+        Some(at)
+    }
+
+    /// Copies bytes to a place that was reserved.
+    fn fill(&self, at: usize, bytes: &[u8]) {
+        debug_assert!(at + bytes.len() <= self.len);
+        // SAFETY: the range was reserved for this writer alone and lies within the mapping.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(at), bytes.len()) };
+    }
+
+    /// The head of a record in memory.
+    fn head(&self, at: usize) -> &AtomicU32 {
+        debug_assert!(at.is_multiple_of(4) && at + 4 <= self.len);
+        // SAFETY: it lies within the mapping, and records begin at multiples of four; the reference
+        // lives no longer than self.
+        unsafe { &*self.base.add(at).cast::<AtomicU32>() }
+    }
+
+    fn append_record(&self, bytes: &[u8], is_json: u32) {
+        let Some(at) = self.reserve(4 + bytes.len().next_multiple_of(4)) else {
+            return;
+        };
+        // The length first: whoever reads after this writer was killed can go on behind it.
+        let head = (bytes.len() as u32) << 2 | is_json;
+        self.head(at).store(head, Ordering::Release);
+        self.fill(at + 4, bytes);
+        self.head(at).store(head | WHOLE, Ordering::Release);
+    }
+
+    /// Appends a record that is JSON already: one line, without its newline.
+    pub fn append(&self, line: impl AsRef<[u8]>) {
+        let line = line.as_ref();
+        if !self.in_file {
+            return self.append_record(line, JSON);
+        }
+        if let Some(at) = self.reserve(line.len() + 1) {
+            self.fill(at, line);
+            self.fill(at + line.len(), b"\n");
         }
     }
 
@@ -231,28 +275,60 @@ impl Arena {
         }
     }
 
-    /// Appends a line of JSON whose fields `fill` gives.
+    /// Appends a record whose fields `fill` gives.
     pub fn append_line(&self, fill: impl FnOnce(&mut Line<'_>)) {
         thread_local! {
             static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        BUFFER.with_borrow_mut(|buffer| {
-            let mut line = Line::begin(buffer);
-            fill(&mut line);
-            line.end();
-            self.append(buffer);
+        BUFFER.with_borrow_mut(|fields| {
+            fill(&mut Line::begin(fields));
+            if !self.in_file {
+                return self.append_record(fields, 0);
+            }
+            let mut line = Vec::new();
+            to_json(fields, &mut line);
+            self.append(line);
         });
     }
 
-    /// The complete lines from `from` on (start with 0), and where to go on. Lines torn by a
-    /// killed writer are left out.
+    /// Where four bytes are that its processes share, and that are no record. `None` in a file, where
+    /// they would stand between the lines, and when it is full.
+    fn reserve_word(&self) -> Option<usize> {
+        let at = (!self.in_file).then(|| self.reserve(8)).flatten()?;
+        self.head(at).store(4 << 2, Ordering::Release);
+        Some(at + 4)
+    }
+
+    /// The whole records from `from` on (start with 0), a line of JSON each, and where to go on.
+    /// Those torn by a killed writer are left out.
     pub fn lines(&self, from: usize) -> (Vec<String>, usize) {
         let end = self.end();
-        let from = from.max(HEADER).min(end);
+        let mut at = from.max(HEADER).min(end);
         // SAFETY: bytes below the published length are mapped; a byte still being written by
-        // another process may read as NUL, which the parser below treats as not there.
-        let bytes = unsafe { std::slice::from_raw_parts(self.base.add(from), end - from) };
-        (lines_of(bytes), end)
+        // another process belongs to a record that is not whole, which is skipped below.
+        let bytes = unsafe { std::slice::from_raw_parts(self.base, end) };
+        if self.in_file {
+            return (lines_of(&bytes[at..]), end);
+        }
+        let mut lines = Vec::new();
+        while at + 4 <= end {
+            let head = self.head(at).load(Ordering::Acquire);
+            let length = head as usize >> 2;
+            let Some(record) = bytes.get(at + 4..at + 4 + length) else {
+                break;
+            };
+            let mut line = Vec::new();
+            match head & (WHOLE | JSON) {
+                WHOLE => to_json(record, &mut line),
+                0 | JSON => {} // torn; or reserved, and no more
+                _ => line.extend_from_slice(record),
+            }
+            if !line.is_empty() {
+                lines.extend(String::from_utf8(line));
+            }
+            at += 4 + length.next_multiple_of(4);
+        }
+        (lines, end)
     }
 
     /// Where the record ends now: [`lines`](Self::lines) from here on are the ones to come.
@@ -263,33 +339,36 @@ impl Arena {
     /// Appends all that it has to the journal in `file`, opened read-write, and begins it if it is
     /// empty; the next time, what has come since. Errors: those of read(2) and write(2).
     pub fn save(&self, file: &File) -> super::SysResult<()> {
-        let end = self.end();
-        let saved = self.saved.load(Ordering::Relaxed);
-        // SAFETY: bytes below the published length are mapped and not written again; where another
-        // process is at it still, the reader of this copy skips the torn line.
-        let all = unsafe { std::slice::from_raw_parts(self.base, end) };
+        let (lines, end) = self.lines(self.saved.load(Ordering::Relaxed));
         let mut header = [0u8; HEADER];
         let known = super::reading(
             "pread64",
             || "journal, its header".into(),
             || nix::sys::uio::pread(file, &mut header, 0),
         )?;
-        let new = &all[saved.max(HEADER).min(end)..];
-        if known < HEADER && saved == 0 {
-            put(file, all, 0)?; // whole, header included
+        let mut used = HEADER as u64;
+        let mut new = Vec::new();
+        let begins = known < HEADER;
+        if begins {
+            header = [0; HEADER];
+            header[..8].copy_from_slice(MAGIC);
+            header[16..24].copy_from_slice(&self.dropped().to_le_bytes());
+            new.extend_from_slice(&header);
         } else {
-            let mut used = HEADER as u64;
-            if known < HEADER {
-                header = [0; HEADER];
-                header[..8].copy_from_slice(MAGIC);
-                put(file, &header, 0)?;
-            } else {
-                used = used.max(u64::from_le_bytes(
-                    header[8..16].try_into().unwrap_or_default(),
-                ));
-            }
-            put(file, new, used)?;
-            // The length last: what is not counted is not there.
+            let written = header[8..16].try_into().unwrap_or_default();
+            used = used.max(u64::from_le_bytes(written));
+        }
+        for line in lines {
+            new.extend_from_slice(line.as_bytes());
+            new.push(b'\n');
+        }
+        // The length last: what is not counted is not there.
+        if begins {
+            let all = (new.len() as u64).to_le_bytes();
+            new[8..16].copy_from_slice(&all);
+            put(file, &new, 0)?;
+        } else {
+            put(file, &new, used)?;
             put(file, &(used + new.len() as u64).to_le_bytes(), 8)?;
         }
         self.saved.store(end, Ordering::Relaxed);
@@ -349,11 +428,21 @@ fn lines_of(bytes: &[u8]) -> Vec<String> {
 }
 
 /// Four bytes that this process and those split off from it share.
-pub(super) struct SharedWord(*mut i32);
+pub(super) enum SharedWord {
+    /// In the memory of the record, as long as that is held.
+    Recorded(Arc<Arena>, usize),
+    /// A page of its own.
+    Page(*mut i32),
+}
 
 impl SharedWord {
-    pub(super) fn new() -> super::SysResult<SharedWord> {
-        let base = super::reading(
+    pub(super) fn new() -> Option<SharedWord> {
+        if let Some(arena) = current()
+            && let Some(at) = arena.reserve_word()
+        {
+            return Some(SharedWord::Recorded(arena, at));
+        }
+        let page = super::reading(
             "mmap",
             || "one shared page".into(),
             || {
@@ -367,24 +456,33 @@ impl SharedWord {
                     Ok(p as usize)
                 }
             },
-        )?;
-        Ok(SharedWord(base as *mut i32))
+        );
+        page.ok().map(|page| SharedWord::Page(page as *mut i32))
+    }
+    fn word(&self) -> *mut i32 {
+        match self {
+            // SAFETY: four bytes at `at` were reserved within the mapping, which is held.
+            SharedWord::Recorded(arena, at) => unsafe { arena.base.add(*at).cast() },
+            SharedWord::Page(page) => *page,
+        }
     }
     pub(super) fn address(&self) -> u64 {
-        self.0 as u64
+        self.word() as u64
     }
     pub(super) fn get(&self) -> i32 {
-        // SAFETY: the mapping lives as long as self and is aligned to a page; the kernel stored
-        // the word before this process began to run.
-        unsafe { self.0.read_volatile() }
+        // SAFETY: the word lives as long as self and is aligned to four bytes; the kernel stored it
+        // before this process began to run.
+        unsafe { self.word().read_volatile() }
     }
 }
 
 impl Drop for SharedWord {
     fn drop(&mut self) {
-        // SAFETY: exactly what mmap returned (lengths are rounded to pages); each of the two
-        // processes unmaps its own view.
-        unsafe { libc::munmap(self.0.cast(), 4) };
+        if let SharedWord::Page(page) = self {
+            // SAFETY: exactly what mmap returned (lengths are rounded to pages); each of the two
+            // processes unmaps its own view.
+            unsafe { libc::munmap(page.cast(), 4) };
+        }
     }
 }
 
@@ -448,13 +546,13 @@ pub(super) fn start() -> Option<u64> {
     RECORDER.with(|r| r.borrow().is_some()).then(now)
 }
 
-pub(super) fn finish(start: u64, call: &str, args: &str, result: Result<i64, Errno>) {
+pub(super) fn finish(start: u64, call: &str, args: Writes<'_>, result: Result<i64, Errno>) {
     let ns = now().saturating_sub(start);
     write_down(start, ns, call, args, result.ok(), result.err());
 }
 
 /// Records a call that will not return when it succeeds (`execve`), before it is made.
-pub(super) fn announce(call: &str, args: &str) {
+pub(super) fn announce(call: &str, args: Writes<'_>) {
     write_down(now(), 0, call, args, None, None);
 }
 
@@ -462,24 +560,23 @@ fn write_down(
     at: u64,
     ns: u64,
     call: &str,
-    args: &str,
+    args: Writes<'_>,
     returned: Option<i64>,
     errno: Option<Errno>,
 ) {
-    RECORDER.with(|r| {
-        if let Some(recorder) = r.borrow().as_ref() {
-            let pid = recorder.pid.into();
-            recorder.arena.append_line(|line| {
-                line.number("at", at).number("ns", ns).signed("pid", pid);
-                line.text("call", call).text("args", args);
-                if let Some(returned) = returned {
-                    line.signed("returned", returned);
-                }
-                if let Some(errno) = errno {
-                    line.text("errno", &format!("{errno:?}"));
-                }
-            });
-        }
+    RECORDER.with_borrow(|r| {
+        let Some(recorder) = r else { return };
+        let pid = recorder.pid.into();
+        recorder.arena.append_line(|line| {
+            line.number("at", at).number("ns", ns).signed("pid", pid);
+            line.text("call", call).args("args", args);
+            if let Some(returned) = returned {
+                line.signed("returned", returned);
+            }
+            if let Some(errno) = errno {
+                line.text("errno", &format!("{errno:?}"));
+            }
+        });
     });
 }
 
@@ -493,7 +590,11 @@ mod tests {
         arena.append("one");
         let (lines, next) = arena.lines(0);
         assert_eq!(lines, ["one"]);
-        arena.header(1).fetch_add(10, Ordering::AcqRel); // a writer killed after reserving
+        arena.header(1).fetch_add(12, Ordering::AcqRel); // a writer killed after reserving
+        let at = arena.reserve(12).unwrap();
+        arena.head(at).store(7 << 2 | JSON, Ordering::Release);
+        arena.fill(at + 4, b"tor"); // and one killed while it copied
+        assert!(arena.reserve_word().is_some());
         arena.append("two");
         assert_eq!(arena.lines(next).0, ["two"]);
     }

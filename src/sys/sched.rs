@@ -49,7 +49,7 @@ pub fn sched_setattr(pid: i32, attr: &SchedAttr) -> SysResult<()> {
     raw.sched_period = attr.period;
     state_changing(
         "sched_setattr",
-        || format!("{pid}, {attr:?}, 0"),
+        |a| write!(a, "{pid}, {attr:?}, 0"),
         // SAFETY: `raw` is live for the call, and its first field is its size.
         || check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw, 0) }).map(drop),
     )
@@ -92,7 +92,12 @@ const WHO_PROCESS: i32 = 1;
 pub fn ioprio_set(pid: i32, class: u32, level: u32) -> SysResult<()> {
     state_changing(
         "ioprio_set",
-        || format!("IOPRIO_WHO_PROCESS, {pid}, IOPRIO_PRIO_VALUE({class}, {level})"),
+        |a| {
+            write!(
+                a,
+                "IOPRIO_WHO_PROCESS, {pid}, IOPRIO_PRIO_VALUE({class}, {level})"
+            )
+        },
         || {
             let value = (class << 13) | level;
             // SAFETY: takes integers only.
@@ -141,7 +146,7 @@ pub fn sched_setaffinity(pid: i32, cpus: &[u32]) -> SysResult<()> {
     let mask = mask_of(cpus);
     state_changing(
         "sched_setaffinity",
-        || format!("{pid}, {}, {cpus:?}", mask.len() * 8),
+        |a| write!(a, "{pid}, {}, {cpus:?}", mask.len() * 8),
         || {
             let bytes = mask.len() * 8;
             // SAFETY: `mask` is live for the call and has `bytes` bytes.
@@ -178,7 +183,7 @@ pub fn set_mempolicy(mode: u32, nodes: &[u32]) -> SysResult<()> {
     let mask = mask_of(nodes);
     state_changing(
         "set_mempolicy",
-        || format!("{mode:#x}, {nodes:?}, {}", mask.len() * 64 + 1),
+        |a| write!(a, "{mode:#x}, {nodes:?}, {}", mask.len() * 64 + 1),
         || {
             // The kernel reads one bit less than it is told (set_mempolicy(2), "BUGS").
             let (pointer, bits) = match nodes {
@@ -218,7 +223,7 @@ pub fn get_mempolicy() -> SysResult<(u32, Vec<u32>)> {
 pub fn personality(persona: u32) -> SysResult<u32> {
     state_changing(
         "personality",
-        || format!("{persona:#x}"),
+        |a| write!(a, "{persona:#x}"),
         // SAFETY: takes an integer.
         || check(unsafe { libc::personality(persona.into()) }).map(|n| n as u32),
     )

@@ -6,7 +6,7 @@
 //! [`wait_stop`], [`get_filter`], [`detach`]. Read next: `security::seccomp`, which makes the
 //! programs.
 
-use super::{Errno, SysResult, check, flag_names, reading, state_changing};
+use super::{Errno, Names, SysResult, check, flag_names, reading, state_changing};
 use std::os::fd::{FromRawFd, OwnedFd};
 
 /// One instruction of classic BPF (`struct sock_filter` of linux/filter.h).
@@ -54,10 +54,11 @@ const GET_ACTION_AVAIL: u32 = 2;
 pub fn set_mode_filter(flags: u64, program: &[Instruction]) -> SysResult<Option<OwnedFd>> {
     state_changing(
         "seccomp",
-        || {
-            format!(
+        |a| {
+            write!(
+                a,
                 "SECCOMP_SET_MODE_FILTER, {}, {{{} instructions}}",
-                flag_names(flags, FLAGS),
+                Names(flags, FLAGS),
                 program.len()
             )
         },

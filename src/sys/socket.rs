@@ -204,7 +204,7 @@ pub fn recv_fd(socket: impl AsFd) -> SysResult<Option<OwnedFd>> {
 pub fn listen(path: &std::path::Path) -> SysResult<OwnedFd> {
     super::state_changing(
         "bind",
-        || format!("AF_UNIX, {path:?}; listen"),
+        |a| write!(a, "AF_UNIX, {path:?}; listen"),
         || {
             let fd = seqpacket()?;
             nix::sys::socket::bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
@@ -266,7 +266,7 @@ pub fn request(fd: impl AsFd, message: &[u8], words: &str) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     super::state_changing(
         "sendto",
-        || format!("AF_UNIX, {words}"),
+        |a| write!(a, "AF_UNIX, {words}"),
         || {
             let mut rest = message;
             while !rest.is_empty() {
@@ -300,7 +300,7 @@ fn seqpacket() -> Result<OwnedFd, Errno> {
 pub fn set_interface_up(name: &str) -> SysResult<()> {
     super::state_changing(
         "ioctl",
-        || format!("SIOCSIFFLAGS, {{{name:?}, IFF_UP|IFF_RUNNING}}"),
+        |a| write!(a, "SIOCSIFFLAGS, {{{name:?}, IFF_UP|IFF_RUNNING}}"),
         || {
             let (socket, mut request) = interface_request(name)?;
             request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;

@@ -13,7 +13,7 @@ pub fn unlock(master: impl AsFd) -> SysResult<()> {
     let raw = master.as_fd().as_raw_fd();
     state_changing(
         "ioctl",
-        || format!("{raw}, TIOCSPTLCK, [0]"),
+        |a| write!(a, "{raw}, TIOCSPTLCK, [0]"),
         || {
             let unlock: libc::c_int = 0;
             // SAFETY: the request reads an int through the pointer, live for the call.
@@ -64,7 +64,7 @@ pub fn set_window_size(fd: impl AsFd, rows: u16, columns: u16) -> SysResult<()> 
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "ioctl",
-        || format!("{raw}, TIOCSWINSZ, {{{rows}, {columns}}}"),
+        |a| write!(a, "{raw}, TIOCSWINSZ, {{{rows}, {columns}}}"),
         || {
             let size = libc::winsize {
                 ws_row: rows,
@@ -84,7 +84,7 @@ pub fn set_controlling(fd: impl AsFd) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "ioctl",
-        || format!("{raw}, TIOCSCTTY, 0"),
+        |a| write!(a, "{raw}, TIOCSCTTY, 0"),
         // SAFETY: takes an integer.
         || check(unsafe { libc::ioctl(raw, libc::TIOCSCTTY, 0) }).map(drop),
     )
@@ -141,13 +141,13 @@ impl Drop for Raw {
 pub fn become_foreground() -> SysResult<()> {
     state_changing(
         "setpgid",
-        || "0, 0".into(),
+        |a| a.write_str("0, 0"),
         // SAFETY: takes integers.
         || check(unsafe { libc::setpgid(0, 0) }).map(drop),
     )?;
     state_changing(
         "ioctl",
-        || "0, TIOCSPGRP, [own group]".into(),
+        |a| a.write_str("0, TIOCSPGRP, [own group]"),
         || {
             // A background group that sets the foreground one is stopped by SIGTTOU unless it is
             // blocked.

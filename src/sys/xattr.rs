@@ -9,8 +9,7 @@
 //! Interface: [`fsetxattr`], [`lsetxattr`], [`fremovexattr`], [`lgetxattr`], [`llistxattr`], [`utimensat`],
 //! [`fchmod`], [`fchown`], [`free_bytes`]. Read next: [`crate::layers::apply`].
 
-use super::mount::at;
-use super::{Errno, SysResult, check, cstr, reading, state_changing};
+use super::{At, Errno, SysResult, check, cstr, reading, state_changing};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -26,7 +25,7 @@ pub fn fsetxattr(fd: impl AsFd, name: &[u8], value: &[u8]) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fsetxattr",
-        || format!("{raw}, {c:?}, {} bytes, 0", value.len()),
+        |a| write!(a, "{raw}, {c:?}, {} bytes, 0", value.len()),
         || {
             // SAFETY: name and value are live for the call, the length is the value's.
             check(unsafe {
@@ -44,7 +43,7 @@ pub fn lsetxattr(dir: impl AsFd, file: &Path, name: &[u8], value: &[u8]) -> SysR
     let (p, c) = (cstr("lsetxattr", &path)?, name_of("lsetxattr", name)?);
     state_changing(
         "lsetxattr",
-        || format!("{path:?}, {c:?}, {} bytes, 0", value.len()),
+        |a| write!(a, "{path:?}, {c:?}, {} bytes, 0", value.len()),
         || {
             // SAFETY: path, name and value are live for the call, the length is the value's.
             check(unsafe {
@@ -69,7 +68,7 @@ pub fn fremovexattr(fd: impl AsFd, name: &[u8]) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fremovexattr",
-        || format!("{raw}, {c:?}"),
+        |a| write!(a, "{raw}, {c:?}"),
         || {
             // SAFETY: the name is a live CStr for the whole call.
             check(unsafe { libc::fremovexattr(raw, c.as_ptr()) }).map(drop)
@@ -169,7 +168,7 @@ pub fn utimensat(dir: impl AsFd, path: impl AsRef<Path>, time: Time) -> SysResul
     let times = [spec, spec];
     state_changing(
         "utimensat",
-        || format!("{}, {path:?}, {}", at(raw), time.seconds),
+        |a| write!(a, "{}, {path:?}, {}", At(raw), time.seconds),
         || {
             let (pointer, flags) = match path.as_os_str().is_empty() {
                 true => (std::ptr::null(), 0),
@@ -195,7 +194,7 @@ pub fn fchmod(fd: impl AsFd, mode: u32) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fchmod",
-        || format!("{raw}, {mode:#05o}"),
+        |a| write!(a, "{raw}, {mode:#05o}"),
         // SAFETY: takes integers.
         || check(unsafe { libc::fchmod(raw, mode) }).map(drop),
     )
@@ -207,7 +206,7 @@ pub fn fchown(fd: impl AsFd, uid: u32, gid: u32) -> SysResult<()> {
     let raw = fd.as_fd().as_raw_fd();
     state_changing(
         "fchown",
-        || format!("{raw}, {uid}, {gid}"),
+        |a| write!(a, "{raw}, {uid}, {gid}"),
         // SAFETY: takes integers.
         || check(unsafe { libc::fchown(raw, uid, gid) }).map(drop),
     )
