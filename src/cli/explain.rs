@@ -1,7 +1,7 @@
 //! `glassbox explain`: a concept with this host's live values, a container's story, or an image.
 
 use crate::containers::inspect::current_status;
-use crate::containers::{Container, Paths, Phase, Store};
+use crate::containers::{Container, JOURNAL_AFTER, Paths, Phase, Store};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::explain::{Depth, Picture, render_journal, topics};
@@ -10,6 +10,7 @@ use crate::journal::{self, Record};
 use crate::runtime::store as runtime;
 use crate::ui::{self, Style, styled};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Explain a concept with this host's live values, tell how a container was made, or draw an image.
 ///
@@ -253,6 +254,11 @@ fn container_of(args: &Args, name: &str) -> Result<Option<Told>> {
 
 fn of_ours(container: &Container) -> Result<Told> {
     let status = current_status(container)?;
+    // One that was started a moment ago may get its journal in the next.
+    let until = Instant::now() + 2 * JOURNAL_AFTER;
+    while status.phase.is_live() && !container.journal().exists() && Instant::now() < until {
+        std::thread::sleep(JOURNAL_AFTER / 20);
+    }
     Ok(Told {
         id: container.id().into(),
         journal: container.journal(),

@@ -50,6 +50,7 @@ pub mod volumes;
 pub mod wait;
 
 pub use crate::spec::time;
+pub use monitor::JOURNAL_AFTER;
 pub use paths::Paths;
 pub use state::{Phase, Record, Status};
 pub use store::{Container, Store};

@@ -43,10 +43,14 @@ use crate::sys::{self, process::Exit, record::Arena};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use streams::{Client, Streams};
+use std::time::{Duration, Instant};
+use streams::{Client, Said, Streams};
 
 /// Running this long proves that a start was good: the next pause is short again.
 const GOOD_RUN: u64 = 10;
+/// A container that is removed when it ends, under the eyes of who started it, gets its journal when
+/// it has lived for this long. Before, the record is in the monitor's memory.
+pub const JOURNAL_AFTER: Duration = Duration::from_millis(200);
 /// Why an adopted container has no terminal.
 const NO_TERMINAL: &str = "its monitor was killed, and its terminal went with it";
 /// Why the exit status of an adopted container is not known.
@@ -239,13 +243,9 @@ impl Monitor {
         // The caller's mask is about its own files; the container's must be readable in there.
         sys::process::umask(0o022);
         // Orphans of a container without a pid namespace of its own come here to be reaped.
-        sys::process::prctl(
-            "PR_SET_CHILD_SUBREAPER, 1",
-            libc::PR_SET_CHILD_SUBREAPER,
-            1,
-            0,
-        )
-        .context("cannot become a subreaper")?;
+        let operation = libc::PR_SET_CHILD_SUBREAPER;
+        sys::process::prctl("PR_SET_CHILD_SUBREAPER, 1", operation, 1, 0)
+            .context("cannot become a subreaper")?;
         sys::fs::chdir("/").context("cannot leave the working directory")?;
         self.lock = Some(self.container.lock_monitor()?);
         if !self.container.dir.join("container.json").exists() {
@@ -312,15 +312,20 @@ impl Monitor {
         // Listen first: who hears that it runs may connect at once.
         let listener = attach::listen(&self.container.run).ok();
         // What follows is no set-up any more; nothing is recorded until the end. Who does not stay
-        // may look at once, so the journal is there before; others need not wait for it.
+        // may look at once, so the journal is there before; others need not wait for it; and one
+        // that goes with its container in a moment need not be written.
+        self.record = sys::record::current();
+        sys::record::install(None);
         let stays = wants.output;
         if !stays {
             self.save_journal();
         }
         let mut first = Client::new(first, wants);
         first.say(&Message::Started(self.status.pid));
-        if stays {
-            self.save_journal();
+        match self.container.record.host_config.auto_remove {
+            _ if !stays => {}
+            true => streams.due = Some(Instant::now() + JOURNAL_AFTER),
+            false => self.save_journal(),
         }
         let mut clients = vec![first];
         let mut pause = 100;
@@ -329,9 +334,8 @@ impl Monitor {
                 if listener.is_some() {
                     self.watch_health();
                 }
-                let exit = streams.serve(&launched, listener.as_ref(), &mut clients, &mut |word| {
-                    self.hear(word)
-                });
+                let tell = &mut |said: Said<'_>| self.hear(said);
+                let exit = streams.serve(&launched, listener.as_ref(), &mut clients, tell);
                 if let Some(record) = self.record.take() {
                     sys::record::install(Some(record));
                     Event::operation("stop").record();
@@ -346,18 +350,11 @@ impl Monitor {
                     client.say(&Message::Ended(self.status.exit_code));
                 }
             }
-            if self
-                .status
-                .finished_at
-                .0
-                .saturating_sub(self.status.started_at.0)
-                / 1_000_000_000
-                >= GOOD_RUN
-            {
+            if self.seconds() >= GOOD_RUN {
                 pause = 100;
             }
-            streams.pause(pause, listener.as_ref(), &mut clients, &mut |word| {
-                self.hear(word)
+            streams.pause(pause, listener.as_ref(), &mut clients, &mut |s| {
+                self.hear(s)
             });
             pause = (pause * 2).min(60_000);
             if self.status.stopped {
@@ -446,8 +443,11 @@ impl Monitor {
         }
     }
 
-    /// A client's word to the monitor itself.
-    fn hear(&mut self, word: &Message) {
+    /// A client's word to the monitor itself, or that the journal is due.
+    fn hear(&mut self, said: Said<'_>) {
+        let Said::Word(word) = said else {
+            return self.save_journal();
+        };
         let phase = match word {
             Message::Health(text) => return self.take_health(text),
             Message::UserStop => {
@@ -499,12 +499,7 @@ impl Monitor {
         self.status.pid = 0;
         self.status.finished_at = Time::now();
         self.reload();
-        let seconds = (self
-            .status
-            .finished_at
-            .0
-            .saturating_sub(self.status.started_at.0))
-            / 1_000_000_000;
+        let seconds = self.seconds();
         if self.status.oom_killed {
             events::of(&self.container, "oom", &[]);
         }
@@ -523,6 +518,12 @@ impl Monitor {
             self.finish();
         }
         again
+    }
+
+    /// How long it ran.
+    fn seconds(&self) -> u64 {
+        let (from, to) = (self.status.started_at.0, self.status.finished_at.0);
+        to.saturating_sub(from) / 1_000_000_000
     }
 
     /// `update` and `rename` change the record of a container that runs.
@@ -551,7 +552,10 @@ impl Monitor {
 
     /// Puts what was recorded on disk. Where that cannot be, its status says so.
     fn save_journal(&mut self) {
-        self.record = sys::record::current();
+        match sys::record::current() {
+            Some(record) => self.record = Some(record),
+            None => sys::record::install(self.record.clone()),
+        }
         if let Err(e) = start::save_journal(&self.container, &mut self.journal, self.begins_journal)
         {
             self.status.error = format!("{e:#}");

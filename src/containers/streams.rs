@@ -4,7 +4,7 @@
 //! clients come in, each client) and passes bytes on. Output goes to the log first, then to the
 //! clients; while a client has not taken its last bytes, no more output is read, so a slow reader
 //! slows the container down as a pipe would, and nothing is lost.
-//! Interface: [`Streams`], [`Client`], [`drain`]. Read next: `client.rs`.
+//! Interface: [`Streams`], [`Said`], [`Client`], [`drain`]. Read next: `client.rs`.
 
 use super::super::attach::{LARGEST, Message, Wants};
 use super::super::log::{Stream, Writer};
@@ -27,6 +27,15 @@ const INPUT_ROOM: usize = 64 * 1024;
 const LINE_WAIT_MS: i32 = 100;
 /// A monitor that has had nothing to do for this long gives back the pages of its code.
 const REST_AFTER_MS: i32 = 1000;
+
+/// What the loop tells the monitor.
+#[derive(Debug)]
+pub enum Said<'a> {
+    /// A client has said this.
+    Word(&'a Message),
+    /// The moment that [`Streams::due`] named has come.
+    Due,
+}
 
 /// One process that talks to the monitor.
 #[derive(Debug)]
@@ -100,6 +109,8 @@ pub struct Streams {
     /// The container's first process is no child of this monitor, which took over from one that
     /// was its parent.
     pub adopted: bool,
+    /// When the monitor wants to be told, should the container live so long.
+    pub due: Option<Instant>,
     names: PathBuf,
     input: Option<OwnedFd>,
     waiting: VecDeque<u8>,
@@ -119,6 +130,7 @@ impl Streams {
             once: false,
             service: None,
             adopted: false,
+            due: None,
             names: names.to_path_buf(),
             input: None,
             waiting: VecDeque::new(),
@@ -151,20 +163,33 @@ impl Streams {
     }
 
     /// Passes bytes until the program has ended: how it ended, or `None` when the kernel does not
-    /// tell, because this monitor is not its parent and took over from one that was. `word` gets what clients say to the monitor.
+    /// tell, because this monitor is not its parent and took over from one that was. `tell` gets what is
+    /// meant for the monitor.
     pub fn serve(
         &mut self,
         launched: &Launched,
         listener: Option<&OwnedFd>,
         clients: &mut Vec<Client>,
-        word: &mut dyn FnMut(&Message),
+        tell: &mut dyn FnMut(Said<'_>),
     ) -> Option<Exit> {
         loop {
-            let wait = match &self.log {
+            let mut wait = match &self.log {
                 Some(log) if log.has_pending() => LINE_WAIT_MS,
                 _ if self.at_rest => -1,
                 _ => REST_AFTER_MS,
             };
+            if let Some(due) = self.due {
+                let left = due.saturating_duration_since(Instant::now()).as_millis();
+                match i32::try_from(left) {
+                    Ok(0) => {
+                        self.due = None;
+                        tell(Said::Due);
+                    }
+                    Ok(left) if wait < 0 || left < wait => wait = left,
+                    _ => {}
+                }
+            }
+            let word = &mut |word: &Message| tell(Said::Word(word));
             let ended = self.turn(Some(&launched.pidfd), listener, clients, word, wait);
             if !ended {
                 continue;
@@ -190,7 +215,7 @@ impl Streams {
         ms: u64,
         listener: Option<&OwnedFd>,
         clients: &mut Vec<Client>,
-        word: &mut dyn FnMut(&Message),
+        tell: &mut dyn FnMut(Said<'_>),
     ) {
         let until = Instant::now() + Duration::from_millis(ms);
         let mut stop = false;
@@ -200,7 +225,7 @@ impl Streams {
         {
             let mut hear = |message: &Message| {
                 stop |= *message == Message::UserStop;
-                word(message);
+                tell(Said::Word(message));
             };
             self.turn(
                 None,
