@@ -68,7 +68,7 @@ pub fn run(args: Args) -> Result<u8> {
     }
     let by_state = filters.iter().any(|(key, _)| matches!(*key, "status" | "exited"));
     let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
-    let size = args.size || args.format.as_ref().is_some_and(|f| f.contains(".Size"));
+    let wants_size = args.size || args.format.as_ref().is_some_and(|f| f.contains(".Size"));
     let all = store.survey()?;
     let created = |key: &str| -> Result<Option<Time>> {
         let named = filters.iter().find(|(k, _)| *k == key);
@@ -92,21 +92,19 @@ pub fn run(args: Args) -> Result<u8> {
         rows.iter().for_each(|(c, _)| ui::out(id(c, args.no_trunc)));
         return Ok(0);
     }
-    let images = if size { crate::images::Store::open(&store.paths().root).ok() } else { None };
-    let row = |(c, s): &(Container, Status)| {
+    let images = if wants_size { crate::images::Store::open(&store.paths().root).ok() } else { None };
+    let size = |c: &Container| wants_size.then(|| sizes(c, images.as_ref()));
+    let row = |(c, s): &(Box<Container>, Status)| {
         let mut row = json(c, s, args.no_trunc);
-        if size {
-            row["Size"] = sizes(c, images.as_ref()).into();
+        if let Some(size) = size(c) {
+            row["Size"] = size.into();
         }
         row
     };
-    let rows: Vec<_> = rows.iter().map(row).collect();
-    if args.json {
-        ui::print_json(&rows);
-        return Ok(0);
-    }
     match args.format.as_deref() {
+        _ if args.json => ui::print_json(&rows.iter().map(row).collect::<Vec<_>>()),
         Some(format) => {
+            let rows: Vec<_> = rows.iter().map(row).collect();
             let headings = [("ID", "CONTAINER ID"), ("RunningFor", "CREATED"), ("CreatedAt", "CREATED AT")];
             let text = template::rows(format, &rows, &headings)?;
             if !text.is_empty() {
@@ -114,20 +112,22 @@ pub fn run(args: Args) -> Result<u8> {
             }
         }
         None => {
-            let columns = [
-                ("container id", "ID"),
-                ("image", "Image"),
-                ("command", "Command"),
-                ("created", "RunningFor"),
-                ("status", "Status"),
-                ("ports", "Ports"),
-                ("names", "Names"),
-                ("size", "Size"),
-            ];
-            let columns = &columns[..if size { 8 } else { 7 }];
-            let mut table = Table::new(&columns.iter().map(|(name, _)| *name).collect::<Vec<_>>());
-            for row in &rows {
-                table.row(columns.iter().map(|(_, key)| row[*key].as_str().unwrap_or_default().to_string()));
+            let mut columns =
+                vec!["container id", "image", "command", "created", "status", "ports", "names"];
+            columns.extend(wants_size.then_some("size"));
+            let mut table = Table::new(&columns);
+            for (c, s) in &rows {
+                let record = &c.record;
+                let cells = [
+                    id(c, args.no_trunc).to_string(),
+                    record.config.image.clone(),
+                    command(&record.config.args(), args.no_trunc),
+                    running_for(c),
+                    s.describe(),
+                    ports(c, s),
+                    record.name.clone(),
+                ];
+                table.row(cells.into_iter().chain(size(c)));
             }
             ui::out(table);
         }
@@ -137,6 +137,11 @@ pub fn run(args: Args) -> Result<u8> {
 
 fn id(container: &Container, whole: bool) -> &str {
     if whole { container.id() } else { container.short_id() }
+}
+
+/// How long ago it was created.
+fn running_for(container: &Container) -> String {
+    format!("{} ago", crate::containers::time::human(container.record.created.age()))
 }
 
 /// Program and arguments, those with a space in quotes; 20 characters of it unless `whole`.
@@ -201,7 +206,7 @@ fn json(container: &Container, status: &Status, whole: bool) -> serde_json::Valu
         "Names": record.name,
         "Networks": record.host_config.network_mode,
         "Ports": ports(container, status),
-        "RunningFor": format!("{} ago", crate::containers::time::human(record.created.age())),
+        "RunningFor": running_for(container),
         "Size": "0B",
         "State": status.phase.name(),
         "Status": status.describe(),

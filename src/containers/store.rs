@@ -29,10 +29,13 @@ use super::reconcile;
 use super::state::{self, Phase, Record, Status};
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::{lock, open_lock};
+use crate::host::locks::Held;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+/// Of more containers than these the kernel's list of locks is read, instead of each lock.
+const FEW: usize = 8;
 /// More containers than these are read by several threads.
 const MANY: usize = 100;
 /// How many.
@@ -97,20 +100,26 @@ impl Store {
     /// All containers, newest first. One whose record cannot be read is left out; `fsck` is for
     /// those. Errors: the root exists and cannot be read.
     pub fn list(&self) -> Result<Vec<Container>> {
-        let mut all = self.each(|id| self.load(id).ok().flatten())?;
+        let mut all = each(&self.ids()?, |id| self.load(id).ok().flatten());
         all.sort_by_key(|c| std::cmp::Reverse(c.record.created));
         Ok(all)
     }
 
     /// [`list`](Self::list) with what became of each. Errors: as there.
-    pub fn survey(&self) -> Result<Vec<(Container, Status)>> {
-        let mut all = self.each(|id| {
-            let container = self.load(id).ok().flatten()?;
-            let known = reconcile::known(&container).ok().flatten();
+    pub fn survey(&self) -> Result<Vec<(Box<Container>, Status)>> {
+        let ids = self.ids()?;
+        let held = match ids.len() {
+            0..=FEW => Held::default(), // each is asked itself
+            _ => Held::read(),
+        };
+        // A record takes some kilobytes: in a box it is sorted and handed on without being copied.
+        let mut all = each(&ids, |id| {
+            let container = Box::new(self.load(id).ok().flatten()?);
+            let known = reconcile::known_by(&container, &held).ok().flatten();
             Some((container, known))
-        })?;
+        });
         all.sort_by_key(|(c, _)| std::cmp::Reverse(c.record.created));
-        let settle = |(container, known): (Container, Option<Status>)| {
+        let settle = |(container, known): (Box<Container>, Option<Status>)| {
             let status = match known {
                 Some(status) => status,
                 // What has lost its monitor is put right one after another. One that vanishes
@@ -127,26 +136,6 @@ impl Store {
             Some((container, status))
         };
         Ok(all.into_iter().filter_map(settle).collect())
-    }
-
-    /// What `read` makes of each container's id, without what it makes nothing of. It only reads.
-    fn each<T: Send>(&self, read: impl Fn(&str) -> Option<T> + Sync) -> Result<Vec<T>> {
-        let ids = self.ids()?;
-        let read = &read;
-        let all = |ids: &[String]| -> Vec<T> { ids.iter().filter_map(|id| read(id)).collect() };
-        Ok(match ids.len() {
-            0..=MANY => all(&ids),
-            // The threads have ended when this returns.
-            many => std::thread::scope(|scope| {
-                let parts = ids.chunks(many.div_ceil(READERS));
-                let readers: Vec<_> = parts.map(|ids| scope.spawn(move || all(ids))).collect();
-                let join = |r: std::thread::ScopedJoinHandle<'_, _>| {
-                    r.join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                readers.into_iter().flat_map(join).collect()
-            }),
-        })
     }
 
     /// Finds one container: by its whole id, then by name, then by a beginning of its id that no
@@ -214,11 +203,11 @@ impl Store {
         struct Named {
             name: String,
         }
-        self.each(|id| {
+        Ok(each(&self.ids()?, |id| {
             let (dir, _) = self.place(id);
             let record: Option<Named> = state::read_json(&dir.join("container.json")).ok()?;
             Some((record?.name, id.to_string()))
-        })
+        }))
     }
 
     /// Removes directories whose creation or removal was cut off. Call it with the names' lock
@@ -254,6 +243,25 @@ impl Store {
             .filter_map(|e| e.file_name().into_string().ok())
             .filter(|n| n.len() == 64 && n.bytes().all(|b| b.is_ascii_hexdigit()))
             .collect())
+    }
+}
+
+/// What `read` makes of each container's id, without what it makes nothing of. It only reads.
+fn each<T: Send>(ids: &[String], read: impl Fn(&str) -> Option<T> + Sync) -> Vec<T> {
+    let read = &read;
+    let all = |ids: &[String]| -> Vec<T> { ids.iter().filter_map(|id| read(id)).collect() };
+    match ids.len() {
+        0..=MANY => all(ids),
+        // The threads have ended when this returns.
+        many => std::thread::scope(|scope| {
+            let parts = ids.chunks(many.div_ceil(READERS));
+            let readers: Vec<_> = parts.map(|ids| scope.spawn(move || all(ids))).collect();
+            let join = |r: std::thread::ScopedJoinHandle<'_, _>| {
+                r.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            readers.into_iter().flat_map(join).collect()
+        }),
     }
 }
 
@@ -314,10 +322,14 @@ impl Container {
         let text = state::to_json(status)?;
         state::write_even_if_full(&self.dir.join("status.json"), &text, 0o600, durable)
     }
+    /// The lock of its monitor.
+    pub fn monitor_lock(&self) -> PathBuf {
+        self.dir.join("monitor.lock")
+    }
     /// Whether its monitor lives: it holds a lock that the kernel releases when it dies. Never
     /// creates anything.
     pub fn monitor_lives(&self) -> Result<bool> {
-        let path = self.dir.join("monitor.lock");
+        let path = self.monitor_lock();
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
@@ -335,7 +347,7 @@ impl Container {
     /// Somebody who only asks holds it for a moment, so it is tried for two seconds. Errors:
     /// [`Kind::Conflict`] when a monitor lives.
     pub fn lock_monitor(&self) -> Result<File> {
-        let path = self.dir.join("monitor.lock");
+        let path = self.monitor_lock();
         let file = open_lock(&path)?;
         for _ in 0..400 {
             match file.try_lock() {

@@ -11,6 +11,7 @@
 
 pub mod cgroup_layout;
 pub mod elf;
+pub mod locks;
 pub mod probe;
 pub mod process;
 pub mod procfs;

@@ -12,7 +12,7 @@
 //! checked to be a procfs.
 //!
 //! What it implements: proc(5), fsopen(2), open_tree(2), openat2(2).
-//! Interface: [`open`], [`open_own`], [`write`], [`write_own`]. Read next: `process.rs`.
+//! Interface: [`open`], [`open_own`], [`write`], [`write_own`]; [`root`], [`write_below`]. Read next: `process.rs`.
 
 use crate::error::{Context, Error, Result};
 use crate::sys::{self, fs::CWD, mount as m};
@@ -39,7 +39,12 @@ pub fn open_own(file: &str, flags: i32) -> Result<OwnedFd> {
 
 /// Writes `text` to the file at `path`, relative to the root of a procfs.
 pub fn write(path: &str, text: &str) -> Result<()> {
-    let file = open(path, libc::O_WRONLY)?;
+    write_below(&root().context("cannot reach a procfs")?, path, text)
+}
+
+/// The same below the `root` of a procfs that is at hand: for who writes several files.
+pub fn write_below(root: impl AsFd, path: &str, text: &str) -> Result<()> {
+    let file = open_below(root, path, libc::O_WRONLY)?;
     Ok(sys::fs::write(&file, &Path::new("/proc").join(path), text)?)
 }
 
@@ -55,7 +60,8 @@ fn open_below(root: impl AsFd, path: &str, flags: i32) -> Result<OwnedFd> {
     Ok(sys::fs::openat2(&root, path, flags, 0, resolve)?)
 }
 
-fn root() -> Result<OwnedFd> {
+/// The root of one. Errors: neither a new one nor that of /proc is to be had.
+pub fn root() -> Result<OwnedFd> {
     let fresh = || -> sys::SysResult<OwnedFd> {
         let context = m::fsopen("proc")?;
         m::fsconfig_create(&context)?;
