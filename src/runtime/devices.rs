@@ -76,14 +76,20 @@ impl Action for MakeNode {
                 Planned::new("move_mount", format!("→ {path}")),
             ];
         }
-        vec![
+        let mut calls = vec![
             Planned::new(
                 "mknodat",
                 format!("{path}, {} {}:{}", n.kind, n.major, n.minor),
             ),
             Planned::new("fchmodat", format!("{path}, {:#05o}", n.mode)),
-            Planned::new("fchownat", format!("{path}, {}, {}", n.uid, n.gid)),
-        ]
+        ];
+        if (n.uid, n.gid) != (0, 0) {
+            calls.push(Planned::new(
+                "fchownat",
+                format!("{path}, {}, {}", n.uid, n.gid),
+            ));
+        }
+        calls
     }
 
     fn apply(&self, scene: &mut Scene) -> Result<()> {
@@ -143,6 +149,15 @@ impl Action for MakeNode {
         }
         let by_descriptor = format!("/proc/self/fd/{}", node.as_raw_fd());
         sys::fs::fchmodat(CWD, &by_descriptor, n.mode).with_context(what)?;
+        let now = nix::sys::stat::fstat(&node).map_err(|errno| sys::SysError {
+            call: "fstat",
+            args: n.path.display().to_string(),
+            errno,
+        });
+        let now = now.with_context(what)?;
+        if (now.st_uid, now.st_gid) == (n.uid, n.gid) {
+            return Ok(()); // who makes it is who shall own it
+        }
         sys::fs::fchownat(&node, "", n.uid, n.gid, libc::AT_EMPTY_PATH).with_context(what)
     }
 

@@ -241,6 +241,13 @@ impl Mount {
             (0, false) => return changes,
             (flag, _) => (flag, o.propagation_below),
         };
+        // One mount, with none below it: both in one call.
+        if !o.recursive
+            && let [only] = &mut changes[..]
+        {
+            only.propagation = propagation;
+            return changes;
+        }
         changes.push(Change {
             set: 0,
             clear: 0,

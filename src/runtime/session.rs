@@ -190,6 +190,9 @@ impl Sysctl {
     }
 }
 
+/// The scene's name for the root of a procfs.
+const PROCFS: &str = "procfs";
+
 impl Action for Sysctl {
     fn calls(&self) -> Vec<Planned> {
         vec![Planned::new(
@@ -197,12 +200,21 @@ impl Action for Sysctl {
             format!("{} ← {}", self.path(), self.value),
         )]
     }
-    fn apply(&self, _: &mut Scene) -> Result<()> {
+    fn apply(&self, scene: &mut Scene) -> Result<()> {
         let what = || format!("cannot set the kernel parameter {}", self.key);
         let path = self.path();
-        // Not by that path: /proc is the container's by now, whatever it holds.
+        // Not by that path: /proc is the container's by now, whatever it holds. One procfs is enough
+        // for all parameters; it closes with the rest when the program begins.
         let below = path.trim_start_matches("/proc/");
-        procfs::write(below, &self.value).with_context(what)
+        let root = match scene.take_fd(PROCFS) {
+            Some(root) => root,
+            None => procfs::root()
+                .context("cannot reach a procfs")
+                .with_context(what)?,
+        };
+        let written = procfs::write_below(&root, below, &self.value).with_context(what);
+        scene.put_fd(PROCFS, root);
+        written
     }
     fn observe(&self, _: &Scene) -> Vec<Fact> {
         let path = self.path();
