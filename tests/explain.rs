@@ -440,6 +440,43 @@ fn a_real_run_is_told_on_stderr_in_about_a_screen_and_its_stdout_stays_clean() {
     common::run_in(&root, ["explain", "--container", "told"]).fails(125, &["no container"]);
 }
 
+/// The journal of one that goes with its container is saved only when it has lived for a moment: who
+/// asks before that waits for it, and who asks again finds it on disk.
+#[test]
+fn one_that_is_removed_when_it_ends_is_explained_while_it_lives() {
+    let root = common::TempRoot::new("explain-rm");
+    let _leak = common::LeakCheck::new(&root);
+    let words = [
+        "run",
+        "--rm",
+        "-i",
+        "--name",
+        "brief",
+        "--network",
+        "none",
+        "lab",
+        "cat",
+    ];
+    let mut run = std::process::Command::new(common::binary())
+        .args(words)
+        .env("GLASSBOX_ROOT", root.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let (mut input, mut output) = (run.stdin.take().unwrap(), run.stdout.take().unwrap());
+    std::io::Write::write_all(&mut input, b"x").unwrap();
+    std::io::Read::read_exact(&mut output, &mut [0]).unwrap(); // it runs
+    for _ in 0..2 {
+        let told = common::run_in(&root, ["explain", "--depth", "all", "brief"]).success();
+        told.out_has("pivot_root");
+        told.out_has("execve");
+    }
+    drop(input);
+    assert!(run.wait().unwrap().success());
+    common::run_in(&root, ["explain", "--container", "brief"]).fails(125, &["no container"]);
+}
+
 /// The network's steps are told together, and so are the others that a newcomer may take as one.
 #[test]
 fn a_run_in_a_network_is_told_in_a_screen() {
