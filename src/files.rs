@@ -70,8 +70,8 @@ pub fn sync_directory(dir: &Path) -> Result<()> {
 
 /// Reads a JSON file. `None` when it does not exist.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
+    match with_content(path, |bytes| serde_json::from_slice(bytes)) {
+        Ok(read) => read
             .with_context(|| format!("{} is damaged", path.display()))
             .map(Some),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -79,24 +79,23 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T
     }
 }
 
-/// A file's content. Most files of ours fit into one read(2), so nobody asks for its size first,
-/// and a file of ours that gave less than was asked for has no more.
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+/// What `read` makes of a file's content. Most files of ours fit into one read(2), so nobody asks for
+/// its size first, and a file of ours that gave less than was asked for has no more.
+fn with_content<T>(path: &Path, read: impl FnOnce(&[u8]) -> T) -> std::io::Result<T> {
     let mut file = File::open(path)?;
-    let mut content = vec![0; 4096];
-    let mut filled = 0;
-    loop {
-        match file.read(&mut content[filled..]) {
-            Ok(n) => filled += n,
+    let mut first = [0; 4096];
+    let filled = loop {
+        match file.read(&mut first) {
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
+            other => break other?,
         }
-        if filled < content.len() {
-            content.truncate(filled);
-            return Ok(content);
-        }
-        content.resize(filled * 4, 0);
+    };
+    if filled < first.len() {
+        return Ok(read(&first[..filled]));
     }
+    let mut all = first.to_vec();
+    file.read_to_end(&mut all)?;
+    Ok(read(&all))
 }
 
 /// A document out of JSON that somebody else wrote. Errors name the field:

@@ -129,7 +129,9 @@ pub fn run(args: Args) -> Result<u8> {
                 ];
                 table.row(cells.into_iter().chain(size(c)));
             }
-            ui::out(table);
+            ui::out(&table);
+            // The process ends next: hundreds of records need not be taken apart before.
+            std::mem::forget((table, rows));
         }
     }
     Ok(0)
