@@ -352,6 +352,7 @@ impl Arena {
         if begins {
             header = [0; HEADER];
             header[..8].copy_from_slice(MAGIC);
+            header[8..16].copy_from_slice(&used.to_le_bytes());
             header[16..24].copy_from_slice(&self.dropped().to_le_bytes());
             new.extend_from_slice(&header);
         } else {
@@ -362,15 +363,10 @@ impl Arena {
             new.extend_from_slice(line.as_bytes());
             new.push(b'\n');
         }
+        let at = if begins { 0 } else { used };
+        put(file, &new, at)?;
         // The length last: what is not counted is not there.
-        if begins {
-            let all = (new.len() as u64).to_le_bytes();
-            new[8..16].copy_from_slice(&all);
-            put(file, &new, 0)?;
-        } else {
-            put(file, &new, used)?;
-            put(file, &(used + new.len() as u64).to_le_bytes(), 8)?;
-        }
+        put(file, &(at + new.len() as u64).to_le_bytes(), 8)?;
         self.saved.store(end, Ordering::Relaxed);
         Ok(())
     }
