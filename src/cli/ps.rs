@@ -3,7 +3,7 @@
 //! Read next: [`crate::containers::store`].
 
 use super::filters::{has_label, key_value, pairs};
-use crate::containers::{Container, Phase, Status, store::Store, time::Time};
+use crate::containers::{Container, Phase, Status, store::Store, survey::survey, time::Time};
 use crate::error::{Error, Kind, Result};
 use crate::layers::tree::Tree;
 use crate::ui::{self, Table, template};
@@ -69,72 +69,87 @@ pub fn run(args: Args) -> Result<u8> {
     let by_state = filters.iter().any(|(key, _)| matches!(*key, "status" | "exited"));
     let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
     let wants_size = args.size || args.format.as_ref().is_some_and(|f| f.contains(".Size"));
-    let all = store.survey()?;
     let created = |key: &str| -> Result<Option<Time>> {
         let named = filters.iter().find(|(k, _)| *k == key);
         named.map(|(_, name)| Ok(store.find(name)?.record.created)).transpose()
     };
     let (before, since) = (created("before")?, created("since")?);
     let every = args.all || by_state || last.is_some();
-    let mut rows = Vec::new();
-    for (container, status) in all {
-        let time = container.record.created;
-        if before.is_some_and(|b| time >= b) || since.is_some_and(|s| time <= s) {
-            continue;
-        }
-        let shown = every || matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
-        if shown && fits(&container, &status, &filters) {
-            rows.push((container, status));
-        }
-    }
-    rows.truncate(last.unwrap_or(usize::MAX));
-    if args.quiet && !args.json {
-        rows.iter().for_each(|(c, _)| ui::out(id(c, args.no_trunc)));
-        return Ok(0);
-    }
+    let whole = args.no_trunc;
+    let as_json = args.json || args.format.is_some();
     let images = if wants_size { crate::images::Store::open(&store.paths().root).ok() } else { None };
-    let size = |c: &Container| wants_size.then(|| sizes(c, images.as_ref()));
-    let row = |(c, s): &(Box<Container>, Status)| {
-        let mut row = json(c, s, args.no_trunc);
-        if let Some(size) = size(c) {
-            row["Size"] = size.into();
+    let mut rows = survey(&store, |container, status| {
+        let time = container.record.created;
+        let in_time = before.is_none_or(|b| time < b) && since.is_none_or(|s| time > s);
+        let shown = every || matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
+        if !in_time || !shown || !fits(container, status, &filters) {
+            return None;
         }
-        row
+        Some(match (args.quiet && !args.json, as_json) {
+            (true, _) => Row::Id(id(container, whole).into()),
+            (false, true) => Row::Json(container.id().into(), json(container, status, whole)),
+            (false, false) => Row::Cells(container.id().into(), cells(container, status, whole)),
+        })
+    })?;
+    rows.truncate(last.unwrap_or(usize::MAX));
+    // Only of those that are shown: the trees of all that they changed are read for it.
+    let size = |id: &str| -> Result<Option<String>> {
+        let container = if wants_size { store.load(id)? } else { None };
+        Ok(container.map(|c| sizes(&c, images.as_ref())))
     };
+    let mut columns = vec!["container id", "image", "command", "created", "status", "ports", "names"];
+    columns.extend(wants_size.then_some("size"));
+    let mut table = Table::new(&columns);
+    let mut values = Vec::new();
+    for row in rows {
+        match row {
+            Row::Id(id) => ui::out(id),
+            Row::Cells(id, cells) => table.row(cells.into_iter().chain(size(&id)?)),
+            Row::Json(id, mut value) => {
+                if let Some(size) = size(&id)? {
+                    value["Size"] = size.into();
+                }
+                values.push(value);
+            }
+        }
+    }
     match args.format.as_deref() {
-        _ if args.json => ui::print_json(&rows.iter().map(row).collect::<Vec<_>>()),
-        Some(format) => {
-            let rows: Vec<_> = rows.iter().map(row).collect();
+        _ if args.json => ui::print_json(&values),
+        Some(format) if !args.quiet => {
             let headings = [("ID", "CONTAINER ID"), ("RunningFor", "CREATED"), ("CreatedAt", "CREATED AT")];
-            let text = template::rows(format, &rows, &headings)?;
+            let text = template::rows(format, &values, &headings)?;
             if !text.is_empty() {
                 ui::out(text);
             }
         }
-        None => {
-            let mut columns =
-                vec!["container id", "image", "command", "created", "status", "ports", "names"];
-            columns.extend(wants_size.then_some("size"));
-            let mut table = Table::new(&columns);
-            for (c, s) in &rows {
-                let record = &c.record;
-                let cells = [
-                    id(c, args.no_trunc).to_string(),
-                    record.config.image.clone(),
-                    command(&record.config.args(), args.no_trunc),
-                    running_for(c),
-                    s.describe(),
-                    ports(c, s),
-                    record.name.clone(),
-                ];
-                table.row(cells.into_iter().chain(size(c)));
-            }
-            ui::out(&table);
-            // The process ends next: hundreds of records need not be taken apart before.
-            std::mem::forget((table, rows));
-        }
+        _ if !args.quiet => ui::out(&table),
+        _ => (),
     }
+    // The process ends next: hundreds of rows need not be taken apart before.
+    std::mem::forget(table);
     Ok(0)
+}
+
+/// What is shown of one, which is all of it that stays in memory.
+enum Row {
+    Id(String),
+    /// Its id, and the table's cells.
+    Cells(String, [String; 7]),
+    /// Its id, and docker's keys.
+    Json(String, serde_json::Value),
+}
+
+fn cells(container: &Container, status: &Status, whole: bool) -> [String; 7] {
+    let record = &container.record;
+    [
+        id(container, whole).to_string(),
+        record.config.image.clone(),
+        command(&record.config.args(), whole),
+        running_for(container),
+        status.describe(),
+        ports(container, status),
+        record.name.clone(),
+    ]
 }
 
 fn id(container: &Container, whole: bool) -> &str {

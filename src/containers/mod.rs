@@ -44,6 +44,7 @@ pub mod start;
 pub mod state;
 pub mod stats;
 pub mod store;
+pub mod survey;
 pub mod update;
 pub mod user_network;
 pub mod volumes;

@@ -13,7 +13,7 @@
 //! | nothing else: the program has ended as well | its end is written down; its status is known where `--init` wrote it |
 //!
 //! A container with `--rm` that has ended is removed, as its monitor would have done.
-//! Interface: [`status`], [`known`], [`known_by`], [`repair`]. Read next: `monitor.rs`.
+//! Interface: [`status`], [`known`], [`repair`]. Read next: `monitor.rs`.
 
 use super::lifecycle;
 use super::log::Writer;
@@ -24,7 +24,6 @@ use super::store::Container;
 use super::time::Time;
 use crate::error::Result;
 use crate::host::Host;
-use crate::host::locks::Held;
 use crate::sys;
 use std::os::fd::OwnedFd;
 
@@ -49,17 +48,8 @@ pub fn status(container: &Container) -> Result<Status> {
 /// What is written down about a container, if it is true: it does not run, or its monitor lives.
 /// Only reads.
 pub fn known(container: &Container) -> Result<Option<Status>> {
-    known_by(container, &Held::default())
-}
-
-/// [`known`], with the locks that were held a moment ago.
-pub fn known_by(container: &Container, held: &Held) -> Result<Option<Status>> {
     let status = container.written_status()?;
-    let lives = || match held.has(&container.monitor_lock()) {
-        true => Ok(true),
-        false => container.monitor_lives(),
-    };
-    let known = !status.phase.is_live() || lives()?;
+    let known = !status.phase.is_live() || container.monitor_lives()?;
     Ok(known.then_some(status))
 }
 

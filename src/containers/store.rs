@@ -25,17 +25,15 @@
 
 use super::names;
 use super::paths::Paths;
-use super::reconcile;
 use super::state::{self, Phase, Record, Status};
 use crate::error::{Context, Error, Kind, Result};
-use crate::files::{lock, open_lock};
-use crate::host::locks::Held;
+use crate::files::{lock, open_lock, read_json_at};
+use crate::sys;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Of more containers than these the kernel's list of locks is read, instead of each lock.
-const FEW: usize = 8;
 /// More containers than these are read by several threads.
 const MANY: usize = 100;
 /// How many.
@@ -100,42 +98,12 @@ impl Store {
     /// All containers, newest first. One whose record cannot be read is left out; `fsck` is for
     /// those. Errors: the root exists and cannot be read.
     pub fn list(&self) -> Result<Vec<Container>> {
-        let mut all = each(&self.ids()?, |id| self.load(id).ok().flatten());
+        let Some((dir, ids)) = self.open_all()? else {
+            return Ok(Vec::new());
+        };
+        let mut all = each(&ids, |id| self.load_at(&dir, id).ok().flatten());
         all.sort_by_key(|c| std::cmp::Reverse(c.record.created));
         Ok(all)
-    }
-
-    /// [`list`](Self::list) with what became of each. Errors: as there.
-    pub fn survey(&self) -> Result<Vec<(Box<Container>, Status)>> {
-        let ids = self.ids()?;
-        let held = match ids.len() {
-            0..=FEW => Held::default(), // each is asked itself
-            _ => Held::read(),
-        };
-        // A record takes some kilobytes: in a box it is sorted and handed on without being copied.
-        let mut all = each(&ids, |id| {
-            let container = Box::new(self.load(id).ok().flatten()?);
-            let known = reconcile::known_by(&container, &held).ok().flatten();
-            Some((container, known))
-        });
-        all.sort_by_key(|(c, _)| std::cmp::Reverse(c.record.created));
-        let settle = |(container, known): (Box<Container>, Option<Status>)| {
-            let status = match known {
-                Some(status) => status,
-                // What has lost its monitor is put right one after another. One that vanishes
-                // meanwhile is no error.
-                None => {
-                    let status = reconcile::status(&container).ok()?;
-                    container
-                        .dir
-                        .join("container.json")
-                        .exists()
-                        .then_some(status)?
-                }
-            };
-            Some((container, status))
-        };
-        Ok(all.into_iter().filter_map(settle).collect())
     }
 
     /// Finds one container: by its whole id, then by name, then by a beginning of its id that no
@@ -185,6 +153,13 @@ impl Store {
         Ok(record.map(|record| Container { record, dir, run }))
     }
 
+    /// [`load`](Self::load) for who reads many, by the open directory of all containers.
+    pub(super) fn load_at(&self, all: impl AsFd, id: &str) -> Result<Option<Container>> {
+        let record = read_json_at(all, &Path::new(id).join("container.json"))?;
+        let (dir, run) = self.place(id);
+        Ok(record.map(|record| Container { record, dir, run }))
+    }
+
     /// Takes the lock under which names are given: no two containers get one name.
     pub fn lock_names(&self) -> Result<File> {
         lock(&self.paths.containers().join("lock"))
@@ -203,9 +178,12 @@ impl Store {
         struct Named {
             name: String,
         }
-        Ok(each(&self.ids()?, |id| {
-            let (dir, _) = self.place(id);
-            let record: Option<Named> = state::read_json(&dir.join("container.json")).ok()?;
+        let Some((dir, ids)) = self.open_all()? else {
+            return Ok(Vec::new());
+        };
+        Ok(each(&ids, |id| {
+            let record = Path::new(id).join("container.json");
+            let record: Option<Named> = read_json_at(&dir, &record).ok()?;
             Some((record?.name, id.to_string()))
         }))
     }
@@ -220,6 +198,18 @@ impl Store {
             }
         }
         super::volumes::sweep(self)
+    }
+
+    /// The directory of all containers, open, and the ids in it. `None` where there are none.
+    pub(super) fn open_all(&self) -> Result<Option<(OwnedFd, Vec<String>)>> {
+        let ids = self.ids()?;
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let path = self.paths.containers();
+        let dir = sys::fs::open(&path, libc::O_PATH | libc::O_DIRECTORY, 0)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Some((dir, ids)))
     }
 
     /// Every directory that looks like a container's, whole or not.
@@ -247,7 +237,7 @@ impl Store {
 }
 
 /// What `read` makes of each container's id, without what it makes nothing of. It only reads.
-fn each<T: Send>(ids: &[String], read: impl Fn(&str) -> Option<T> + Sync) -> Vec<T> {
+pub(super) fn each<T: Send>(ids: &[String], read: impl Fn(&str) -> Option<T> + Sync) -> Vec<T> {
     let read = &read;
     let all = |ids: &[String]| -> Vec<T> { ids.iter().filter_map(|id| read(id)).collect() };
     match ids.len() {
