@@ -6,6 +6,7 @@
 mod common;
 
 use common::{LeakCheck, Output, Run, TempRoot, run_in};
+use glassbox::journal::{Event, Record};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -115,6 +116,42 @@ fn what_is_frozen_and_nobody_knows_can_go_on_and_can_be_ended() {
             ok(run_in(&root, ["rm", "box"]));
         }
     }
+}
+
+/// The command line has the record as well, as long as it stays.
+#[test]
+fn the_journal_outlives_a_monitor_that_is_killed_before_it_is_written() {
+    needs!("root");
+    let root = TempRoot::new("journal");
+    let _leaks = LeakCheck::new(&root);
+    for again in [false, true] {
+        let words = match again {
+            false => &["run", "--name", "box", "-i", "lab", "cat"][..],
+            true => &["start", "-ai", "box"],
+        };
+        let mut run = Run::new(words).env("GLASSBOX_ROOT", root.path()).command();
+        run.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut run = run.spawn().expect("it starts");
+        let (mut input, mut output) = (run.stdin.take().unwrap(), run.stdout.take().unwrap());
+        std::io::Write::write_all(&mut input, b"x").expect("written");
+        std::io::Read::read_exact(&mut output, &mut [0]).expect("it runs");
+        let journal = only_container(&root).join("journal");
+        kill_monitor(&root);
+        until("the journal", || {
+            let Ok(records) = glassbox::journal::read(&journal) else {
+                return false;
+            };
+            matches!(&records[..], [Record::Event(Event::Operation { name, .. }), ..] if name == words[0])
+        });
+        let told = ok(run_in(&root, ["explain", "--depth", "all", "box"]));
+        assert!(told.stdout.contains("execve"), "{told}");
+        drop(input);
+        until("the end of the client", || {
+            run.try_wait().expect("a child").is_some()
+        });
+        ok(run_in(&root, ["wait", "box"]));
+    }
+    ok(run_in(&root, ["rm", "box"]));
 }
 
 #[test]

@@ -51,5 +51,5 @@ pub fn to(container: &Container, input: bool, proxy: bool, keys: Vec<u8>) -> Res
     events::of(container, "attach", &[]);
     let tty = container.record.config.tty;
     let proxy = Some(status.pid).filter(|_| proxy && !(tty && input));
-    super::run::follow(container, socket, &client::Options { tty, input, outputs: (true, true), proxy, keys })
+    super::run::follow(container, socket, &Default::default(), &client::Options { tty, input, outputs: (true, true), proxy, keys })
 }

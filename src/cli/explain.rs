@@ -254,10 +254,14 @@ fn container_of(args: &Args, name: &str) -> Result<Option<Told>> {
 
 fn of_ours(container: &Container) -> Result<Told> {
     let status = current_status(container)?;
-    // One that was started a moment ago may get its journal in the next.
+    // What began or ended a moment ago may get its journal, or the rest of it, in the next.
     let until = Instant::now() + 10 * JOURNAL_AFTER;
     let is_there = || journal::read(&container.journal()).is_ok_and(|records| !records.is_empty());
-    while status.phase.is_live() && !is_there() && Instant::now() < until {
+    let is_whole = || match status.phase.is_live() {
+        true => is_there(),
+        false => !container.monitor_lives().unwrap_or(false),
+    };
+    while !is_whole() && Instant::now() < until {
         std::thread::sleep(JOURNAL_AFTER / 20);
     }
     Ok(Told {

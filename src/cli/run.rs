@@ -102,7 +102,10 @@ pub fn run(args: Args) -> Result<u8> {
         proxy: args.sig_proxy.then_some(started.pid).filter(|_| !(flags.tty && flags.interactive)),
         keys,
     };
-    follow(&container, started.socket, &attach)
+    let status = follow(&container, started.socket, &started.record, &attach);
+    // The process ends next, and its end is the cheaper way to unmap.
+    std::mem::forget(started.record);
+    status
 }
 
 /// Stays attached to a container until it ends or the user leaves: the command's exit status. When
@@ -110,6 +113,7 @@ pub fn run(args: Args) -> Result<u8> {
 pub fn follow(
     container: &crate::containers::Container,
     mut socket: OwnedFd,
+    record: &start::Shared,
     options: &client::Options,
 ) -> Result<u8> {
     loop {
@@ -117,7 +121,7 @@ pub fn follow(
             Attached::Ended(code) => return Ok(code as u8),
             Attached::Detached | Attached::OutputClosed => return Ok(0),
             Attached::Left(signal) => return Ok(128 + signal as u8), // as if it had killed us
-            Attached::MonitorGone => {}
+            Attached::MonitorGone => record.save(container),
         }
         // A dying process closes its socket before its lock, so this may take more than one look.
         let Some(next) = lifecycle::reach(container)? else {

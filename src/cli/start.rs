@@ -69,7 +69,7 @@ fn attach(args: &Args, store: &Store) -> Result<u8> {
         Some(started) => {
             let proxy = Some(started.pid).filter(|_| !(config.tty && input));
             let options = client::Options { tty: config.tty, input, outputs: (true, true), proxy, keys };
-            super::run::follow(&container, started.socket, &options)
+            super::run::follow(&container, started.socket, &started.record, &options)
         }
         None => super::attach::to(&container, input, true, keys),
     }

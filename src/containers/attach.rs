@@ -67,6 +67,13 @@ pub enum Message {
     Trouble(String),
 }
 
+/// Tells who waits why there is no monitor: the exit status of this process.
+pub fn tell_failure(first: &OwnedFd, error: &Error) -> i32 {
+    let failed = Message::Failed(Box::new(Failure::of(error)));
+    let _ = sys::socket::send(first, &failed.encode()); // who waited may be gone
+    125
+}
+
 /// An error on its way through a socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {

@@ -21,7 +21,7 @@
 #[path = "streams.rs"]
 mod streams;
 
-use super::attach::{self, Failure, Message, Wants};
+use super::attach::{self, Message, Wants};
 use super::health::{self, Health};
 use super::log::Writer;
 use super::name_service::{self, NameService};
@@ -48,8 +48,8 @@ use streams::{Client, Said, Streams};
 
 /// Running this long proves that a start was good: the next pause is short again.
 const GOOD_RUN: u64 = 10;
-/// A container that is removed when it ends, under the eyes of who started it, gets its journal when
-/// it has lived for this long. Before, the record is in the monitor's memory.
+/// A container under the eyes of who started it gets its journal when it has lived for this long, or
+/// when it has ended. Before, the record is in the memory of both.
 pub const JOURNAL_AFTER: Duration = Duration::from_millis(200);
 /// Why an adopted container has no terminal.
 const NO_TERMINAL: &str = "its monitor was killed, and its terminal went with it";
@@ -105,13 +105,13 @@ impl Monitor {
         };
         let begun = monitor.begin(prepared.plan, &mut *watch, options);
         drop(watch);
-        let begun = begun.and_then(|running| quiet().map(|()| running));
+        let begun = begun.and_then(|running| streams::quiet().map(|()| running));
         let code = match begun {
             Ok((launched, streams)) => monitor.live(Some(launched), streams, first, wants),
             Err(error) => {
                 // Who waits hears why; the same stands in the status of a container that stays.
                 monitor.failed(&error);
-                tell_failure(&first, &error)
+                attach::tell_failure(&first, &error)
             }
         };
         sys::process::exit_now(code)
@@ -127,11 +127,11 @@ impl Monitor {
         keep.extend(init.iter().map(|fd| fd.as_fd()));
         sys::process::close_all_but(&keep);
         let begun = Monitor::take_over(container, host, init);
-        let code = match begun.and_then(|all| quiet().map(|()| all)) {
+        let code = match begun.and_then(|all| streams::quiet().map(|()| all)) {
             Ok((mut monitor, launched, streams)) => {
                 monitor.live(launched, streams, first, Wants::default())
             }
-            Err(error) => tell_failure(&first, &error),
+            Err(error) => attach::tell_failure(&first, &error),
         };
         sys::process::exit_now(code)
     }
@@ -312,8 +312,9 @@ impl Monitor {
         // Listen first: who hears that it runs may connect at once.
         let listener = attach::listen(&self.container.run).ok();
         // What follows is no set-up any more; nothing is recorded until the end. Who does not stay
-        // may look at once, so the journal is there before; others need not wait for it; and one
-        // that goes with its container in a moment need not be written.
+        // may look at once, so the journal is there before. Who stays has the record as well, and
+        // saves it should this monitor be killed: so it need not be written while he waits, and one
+        // that goes with its container in a moment not at all.
         self.record = sys::record::current();
         sys::record::install(None);
         let stays = wants.output;
@@ -322,11 +323,7 @@ impl Monitor {
         }
         let mut first = Client::new(first, wants);
         first.say(&Message::Started(self.status.pid));
-        match self.container.record.host_config.auto_remove {
-            _ if !stays => {}
-            true => streams.due = Some(Instant::now() + JOURNAL_AFTER),
-            false => self.save_journal(),
-        }
+        streams.due = stays.then(|| Instant::now() + JOURNAL_AFTER);
         let mut clients = vec![first];
         let mut pause = 100;
         loop {
@@ -378,9 +375,11 @@ impl Monitor {
         for client in &mut clients {
             client.say(&Message::Ended(self.status.exit_code));
         }
+        // Nobody waits for what follows; should it fail, the next command that looks does it. A client
+        // that does not read holds nothing else up.
+        self.let_go();
         streams::drain(&mut clients);
         drop(clients);
-        // Nobody waits for this any more; should it fail, the next command that looks does it.
         sys::record::install(self.record.take());
         let _ = networks::settle(&Store::of(&self.container));
         // The status is not this monitor's any more, so it cannot say that this failed.
@@ -533,7 +532,7 @@ impl Monitor {
         }
     }
 
-    /// Writes the end down, or removes the container; then the lock may go.
+    /// Writes the end down, or removes the container.
     fn finish(&mut self) {
         self.status.monitor = 0;
         // Should this fail, the lock still goes: the next command then finds a live status without
@@ -545,7 +544,12 @@ impl Monitor {
         {
             let _ = remove::remove_directories(&self.container, true); // the next command sweeps
             sys::record::install(None); // with it went its journal
+            self.record = None;
         }
+    }
+
+    /// The last of it: its journal is whole, and another monitor may come.
+    fn let_go(&mut self) {
         self.save_journal();
         self.lock = None;
     }
@@ -579,22 +583,7 @@ impl Monitor {
         self.status.error = format!("{error:#}");
         let keep = std::mem::take(&mut self.container.record.host_config.auto_remove);
         self.finish();
+        self.let_go();
         self.container.record.host_config.auto_remove = keep;
     }
-}
-
-/// Tells who waits why there is no monitor: the exit status of this process.
-fn tell_failure(first: &OwnedFd, error: &Error) -> i32 {
-    let failed = Message::Failed(Box::new(Failure::of(error)));
-    let _ = sys::socket::send(first, &failed.encode()); // who waited may be gone
-    125
-}
-
-/// From here on nothing of the caller's terminal or pipes is held open.
-fn quiet() -> Result<()> {
-    let null = sys::fs::open("/dev/null", libc::O_RDWR, 0).context("cannot open /dev/null")?;
-    for stream in 0..=2 {
-        sys::process::dup2_stdio(&null, stream).context("cannot let the caller's streams go")?;
-    }
-    Ok(())
 }

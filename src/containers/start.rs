@@ -31,7 +31,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// A container that runs, and the wire to its monitor.
-#[derive(Debug)]
 pub struct Started {
     /// Its first process.
     pub pid: i32,
@@ -39,6 +38,23 @@ pub struct Started {
     pub socket: OwnedFd,
     /// The monitor, a child of this process.
     pub monitor: OwnedFd,
+    /// What both have recorded.
+    pub record: Shared,
+}
+
+/// The record of a start, which its monitor saves, and the command line should the monitor be
+/// killed before. The default has none.
+#[derive(Default)]
+pub struct Shared(Option<Arc<Arena>>);
+
+impl Shared {
+    /// Puts on disk what the monitor, which was killed, has not.
+    pub fn save(&self, container: &Container) {
+        let Some(record) = &self.0 else { return };
+        let anew = record.saved() == 0;
+        sys::record::install(Some(record.clone()));
+        let _ = save_journal(container, &mut None, anew); // that it was killed is told as well
+    }
 }
 
 /// Turns the recorder on, into memory: until the container has a directory for its journal.
@@ -135,14 +151,15 @@ pub fn start(
             // The journal is the monitor's now, unless it is killed before it could write it.
             let record = sys::record::current();
             sys::record::install(None);
-            let result = hear(container, ours, wants, record);
-            drop(lock);
-            let (pid, socket) = result?;
-            Ok(Started {
-                pid,
-                socket,
+            let started = Started {
+                pid: 0,
+                socket: ours,
                 monitor: pidfd,
-            })
+                record: Shared(record),
+            };
+            let result = hear(container, started, wants);
+            drop(lock);
+            result
         }
     }
 }
@@ -178,19 +195,14 @@ fn first_word(socket: &OwnedFd) -> Result<Option<Result<i32>>> {
     }
 }
 
-/// Waits for the first word of the monitor that starts the container: the program's process id and
-/// the wire to its monitor. `record` is what both have recorded.
-fn hear(
-    container: &Container,
-    socket: OwnedFd,
-    wants: Wants,
-    record: Option<Arc<Arena>>,
-) -> Result<(i32, OwnedFd)> {
-    if let Some(word) = first_word(&socket)? {
-        return Ok((word?, socket));
+/// Waits for the first word of the monitor that starts the container, which has the program's
+/// process id.
+fn hear(container: &Container, mut started: Started, wants: Wants) -> Result<Started> {
+    if let Some(word) = first_word(&started.socket)? {
+        started.pid = word?;
+        return Ok(started);
     }
-    sys::record::install(record);
-    let _ = save_journal(container, &mut None, true); // how it came to its end is told below
+    started.record.save(container);
     // It was killed in the middle. Where the program runs already, another monitor has it now;
     // else what had been made is taken away.
     let status = reconcile::repair(container)?;
@@ -199,7 +211,8 @@ fn hear(
     {
         // Should that one be gone as well, reading says so.
         let _ = sys::socket::send(&next, &Message::Attach(wants).encode());
-        return Ok((status.pid, next));
+        (started.pid, started.socket) = (status.pid, next);
+        return Ok(started);
     }
     Err(Error::new(format!(
         "the monitor of container {} ended before the container ran",

@@ -339,11 +339,11 @@ impl Container {
     pub fn lock_monitor(&self) -> Result<File> {
         let path = self.monitor_lock();
         let file = open_lock(&path)?;
-        for _ in 0..400 {
+        for _ in 0..2000 {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(std::fs::TryLockError::WouldBlock) => {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    std::thread::sleep(std::time::Duration::from_millis(1));
                 }
                 Err(std::fs::TryLockError::Error(e)) => {
                     return Err(e).with_context(|| format!("cannot lock {}", path.display()));

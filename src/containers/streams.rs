@@ -492,3 +492,12 @@ pub fn drain(clients: &mut Vec<Client>) {
         }
     }
 }
+
+/// From here on nothing of the caller's terminal or pipes is held open.
+pub fn quiet() -> Result<()> {
+    let null = sys::fs::open("/dev/null", libc::O_RDWR, 0).context("cannot open /dev/null")?;
+    for stream in 0..=2 {
+        sys::process::dup2_stdio(&null, stream).context("cannot let the caller's streams go")?;
+    }
+    Ok(())
+}

@@ -1,8 +1,8 @@
 //! A record's line: its fields as they are, and later as JSON.
 //!
 //! What it does: a container's set-up writes some five hundred records, and they should cost it next
-//! to nothing. So what is written at the time is the fields' plain bytes; who wants to read them has
-//! them put into words: the process that saves the record, or the narration.
+//! to nothing. So what is written at the time, and saved, is the fields' plain bytes; who wants to read
+//! them has them put into words: `explain`, or the narration.
 //!
 //! ```text
 //! a field     length of its name (1 byte), name, kind (1 byte), value

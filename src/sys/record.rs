@@ -5,23 +5,23 @@
 //! record is a piece of memory that both share, mapped `MAP_SHARED` before the split: a call
 //! appends its fields to it, as plain bytes, and costs no system call. As long as one of its
 //! processes lives, none that is killed loses what it had recorded; the last thing one of them does
-//! is to put it into words and append it to the journal on disk ([`Arena::save`]). Where the
-//! processes of one set-up do not live at the same time (an OCI runtime's `create` is gone before
-//! `start`), the memory is a mapping of the journal itself ([`Arena::in_file`]), which has the words
-//! at once and costs more: every page touched is the file system's business.
+//! is to append it to the journal on disk ([`Arena::save`]). Where the processes of one set-up do
+//! not live at the same time (an OCI runtime's `create` is gone before `start`), the memory is a
+//! mapping of the journal itself ([`Arena::in_file`]), which costs more: every page touched is the
+//! file system's business. Nobody puts a record into words but who reads it.
 //!
-//! The format, on disk and in memory:
+//! The format, in memory and on disk, in the machine's byte order:
 //!
 //! ```text
 //! offset 0   8 bytes   "glassbox"
-//! offset 8   8 bytes   length used so far (little endian, atomic; starts at 64)
+//! offset 8   8 bytes   length used so far (atomic; starts at 64)
 //! offset 16  8 bytes   records that did not fit (atomic)
-//! offset 24  40 bytes  zero
+//! offset 24  8 bytes   in memory: up to here it has been saved (atomic)
+//! offset 32  32 bytes  zero
 //! offset 64  …         records
 //!
-//! a record, on disk:    a line of JSON; a run of NUL bytes is one whose writer was killed
-//! a record, in memory:  length << 2 | is JSON << 1 | is whole (4 bytes); its fields (`line.rs`), or
-//!                       JSON; filled up to 4 bytes
+//! a record:  length << 2 | is JSON << 1 | is whole (4 bytes); its fields (`line.rs`), or JSON;
+//!            filled up to 4 bytes
 //! ```
 //!
 //! A writer reserves its space by an atomic add to the length and then copies, so processes never
@@ -44,10 +44,11 @@ const MAGIC: &[u8; 8] = b"glassbox";
 /// Room for the record of one container's life; pages are only allocated when touched.
 pub const CAPACITY: usize = 1 << 20;
 /// How much of it the set-up of a usual container takes.
-const USUAL: usize = 96 << 10;
-/// So much is made sure of at once to have room on the disk.
-const CHUNK: usize = 16 << 10;
-/// In the head of a record in memory: it is all there.
+const USUAL: usize = 48 << 10;
+/// So much is mapped at once: each page that a process meets by a fault of its own costs it more. Of
+/// a file it is also how much is made sure of to have room on the disk.
+const CHUNK: usize = 32 << 10;
+/// In the head of a record: it is all there.
 const WHOLE: u32 = 1;
 /// It is JSON already.
 const JSON: u32 = 2;
@@ -77,12 +78,9 @@ pub struct Call {
 pub struct Arena {
     base: *mut u8,
     len: usize,
-    /// It is a file, which has lines of JSON at any time.
-    in_file: bool,
-    /// Up to here there is room below the mapping; a page of a file without room is SIGBUS.
+    /// Up to here this process has mapped it, and there is room below the mapping; a page of a file
+    /// without room is SIGBUS.
     backed: AtomicUsize,
-    /// Up to here this process has saved it.
-    saved: AtomicUsize,
 }
 
 // SAFETY: the mapping lives as long as the Arena; all writes go through atomics that reserve
@@ -94,7 +92,7 @@ unsafe impl Sync for Arena {}
 impl Arena {
     /// An arena that lives only as long as its processes.
     pub fn anonymous() -> super::SysResult<Arc<Arena>> {
-        Self::map(None, CAPACITY, CAPACITY)
+        Self::map(None, CAPACITY, 0)
     }
 
     /// An arena in a file opened read-write: a new file is given its header, an old one is
@@ -160,9 +158,7 @@ impl Arena {
         let arena = Arena {
             base: base as *mut u8,
             len,
-            in_file: file.is_some(),
             backed: AtomicUsize::new(backed),
-            saved: AtomicUsize::new(0),
         };
         if !arena.back(HEADER) {
             return Err(super::SysError {
@@ -210,6 +206,12 @@ impl Arena {
         true
     }
 
+    /// In a process that was split off nothing of what is shared is mapped yet.
+    fn nothing_is_mapped(&self) {
+        let page = self.end() & !4095;
+        self.backed.store(page, Ordering::Relaxed);
+    }
+
     /// Where `need` bytes are from now on this writer's alone. A full arena counts what it had to
     /// leave out, as one on a full disk does.
     fn reserve(&self, need: usize) -> Option<usize> {
@@ -237,7 +239,7 @@ impl Arena {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(at), bytes.len()) };
     }
 
-    /// The head of a record in memory.
+    /// The head of a record.
     fn head(&self, at: usize) -> &AtomicU32 {
         debug_assert!(at.is_multiple_of(4) && at + 4 <= self.len);
         // SAFETY: it lies within the mapping, and records begin at multiples of four; the reference
@@ -258,14 +260,7 @@ impl Arena {
 
     /// Appends a record that is JSON already: one line, without its newline.
     pub fn append(&self, line: impl AsRef<[u8]>) {
-        let line = line.as_ref();
-        if !self.in_file {
-            return self.append_record(line, JSON);
-        }
-        if let Some(at) = self.reserve(line.len() + 1) {
-            self.fill(at, line);
-            self.fill(at + line.len(), b"\n");
-        }
+        self.append_record(line.as_ref(), JSON);
     }
 
     /// Appends `value` as a line of JSON.
@@ -282,19 +277,13 @@ impl Arena {
         }
         BUFFER.with_borrow_mut(|fields| {
             fill(&mut Line::begin(fields));
-            if !self.in_file {
-                return self.append_record(fields, 0);
-            }
-            let mut line = Vec::new();
-            to_json(fields, &mut line);
-            self.append(line);
+            self.append_record(fields, 0);
         });
     }
 
-    /// Where four bytes are that its processes share, and that are no record. `None` in a file, where
-    /// they would stand between the lines, and when it is full.
+    /// Where four bytes are that its processes share, and that are no record. `None` when it is full.
     fn reserve_word(&self) -> Option<usize> {
-        let at = (!self.in_file).then(|| self.reserve(8)).flatten()?;
+        let at = self.reserve(8)?;
         self.head(at).store(4 << 2, Ordering::Release);
         Some(at + 4)
     }
@@ -302,33 +291,16 @@ impl Arena {
     /// The whole records from `from` on (start with 0), a line of JSON each, and where to go on.
     /// Those torn by a killed writer are left out.
     pub fn lines(&self, from: usize) -> (Vec<String>, usize) {
-        let end = self.end();
-        let mut at = from.max(HEADER).min(end);
-        // SAFETY: bytes below the published length are mapped; a byte still being written by
-        // another process belongs to a record that is not whole, which is skipped below.
-        let bytes = unsafe { std::slice::from_raw_parts(self.base, end) };
-        if self.in_file {
-            return (lines_of(&bytes[at..]), end);
-        }
-        let mut lines = Vec::new();
-        while at + 4 <= end {
-            let head = self.head(at).load(Ordering::Acquire);
-            let length = head as usize >> 2;
-            let Some(record) = bytes.get(at + 4..at + 4 + length) else {
-                break;
-            };
-            let mut line = Vec::new();
-            match head & (WHOLE | JSON) {
-                WHOLE => to_json(record, &mut line),
-                0 | JSON => {} // torn; or reserved, and no more
-                _ => line.extend_from_slice(record),
-            }
-            if !line.is_empty() {
-                lines.extend(String::from_utf8(line));
-            }
-            at += 4 + length.next_multiple_of(4);
-        }
-        (lines, end)
+        let bytes = self.bytes();
+        let head = |at| Some(self.head(at).load(Ordering::Acquire));
+        (words(bytes, from, head), bytes.len())
+    }
+
+    /// All of it that is used.
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: bytes below the published length are mapped as long as self lives; one that another
+        // process still writes belongs to a record whose head does not say yet that it is whole.
+        unsafe { std::slice::from_raw_parts(self.base, self.end()) }
     }
 
     /// Where the record ends now: [`lines`](Self::lines) from here on are the ones to come.
@@ -337,38 +309,38 @@ impl Arena {
     }
 
     /// Appends all that it has to the journal in `file`, opened read-write, and begins it if it is
-    /// empty; the next time, what has come since. Errors: those of read(2) and write(2).
+    /// empty; the next time, what has come since. The bytes go as they are. Errors: those of read(2) and write(2).
     pub fn save(&self, file: &File) -> super::SysResult<()> {
-        let (lines, end) = self.lines(self.saved.load(Ordering::Relaxed));
+        let bytes = self.bytes();
+        let new = &bytes[self.saved().max(HEADER)..];
+        if new.is_empty() {
+            return Ok(());
+        }
         let mut header = [0u8; HEADER];
         let known = super::reading(
             "pread64",
             || "journal, its header".into(),
             || nix::sys::uio::pread(file, &mut header, 0),
         )?;
-        let mut used = HEADER as u64;
-        let mut new = Vec::new();
-        let begins = known < HEADER;
-        if begins {
+        if known < HEADER || !header.starts_with(MAGIC) {
             header = [0; HEADER];
             header[..8].copy_from_slice(MAGIC);
-            header[8..16].copy_from_slice(&used.to_le_bytes());
-            header[16..24].copy_from_slice(&self.dropped().to_le_bytes());
-            new.extend_from_slice(&header);
-        } else {
-            let written = header[8..16].try_into().unwrap_or_default();
-            used = used.max(u64::from_le_bytes(written));
         }
-        for line in lines {
-            new.extend_from_slice(line.as_bytes());
-            new.push(b'\n');
-        }
-        let at = if begins { 0 } else { used };
-        put(file, &new, at)?;
+        let used = eight(&header[8..]).max(HEADER as u64);
+        let dropped = eight(&header[16..]).max(self.dropped());
+        put(file, new, used)?;
         // The length last: what is not counted is not there.
-        put(file, &(at + new.len() as u64).to_le_bytes(), 8)?;
-        self.saved.store(end, Ordering::Relaxed);
+        let length = used + new.len() as u64;
+        header[8..16].copy_from_slice(&length.to_ne_bytes());
+        header[16..24].copy_from_slice(&dropped.to_ne_bytes());
+        put(file, &header, 0)?;
+        self.header(3).store(bytes.len() as u64, Ordering::Release);
         Ok(())
+    }
+
+    /// Up to here one of its processes has saved it; 0 when none has.
+    pub fn saved(&self) -> usize {
+        self.header(3).load(Ordering::Acquire) as usize
     }
 
     /// How many records did not fit.
@@ -398,29 +370,50 @@ fn put(file: &File, mut bytes: &[u8], mut at: u64) -> super::SysResult<()> {
     Ok(())
 }
 
-/// The lines of a journal file's whole content, header included.
+/// The records of a journal file's whole content, a line of JSON each.
 pub fn read_file(content: &[u8]) -> Vec<String> {
-    if content.len() < HEADER || &content[..8] != MAGIC {
+    if content.len() < HEADER || !content.starts_with(MAGIC) {
         return Vec::new();
     }
-    let mut word = [0u8; 8];
-    word.copy_from_slice(&content[8..16]);
-    let end = (u64::from_le_bytes(word) as usize).clamp(HEADER, content.len());
-    lines_of(&content[HEADER..end])
+    let end = (eight(&content[8..]) as usize).clamp(HEADER, content.len());
+    let content = &content[..end];
+    let head = |at: usize| {
+        content
+            .get(at..)?
+            .first_chunk()
+            .map(|c| u32::from_ne_bytes(*c))
+    };
+    words(content, HEADER, head)
 }
 
-fn lines_of(bytes: &[u8]) -> Vec<String> {
-    bytes
-        .split(|b| *b == b'\n')
-        .map(|line| {
-            line.iter()
-                .copied()
-                .filter(|b| *b != 0)
-                .collect::<Vec<u8>>()
-        })
-        .filter(|line| !line.is_empty())
-        .filter_map(|line| String::from_utf8(line).ok())
-        .collect()
+/// The whole records from `from` on, a line of JSON each; `head` reads the head at an offset.
+fn words(bytes: &[u8], from: usize, head: impl Fn(usize) -> Option<u32>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut at = from.max(HEADER);
+    while at + 4 <= bytes.len()
+        && let Some(head) = head(at)
+    {
+        let length = head as usize >> 2;
+        let Some(record) = bytes.get(at + 4..at + 4 + length) else {
+            break;
+        };
+        let mut line = Vec::new();
+        match head & (WHOLE | JSON) {
+            WHOLE => to_json(record, &mut line),
+            0 | JSON => {} // torn; or reserved, and no more
+            _ => line.extend_from_slice(record),
+        }
+        if !line.is_empty() {
+            lines.extend(String::from_utf8(line));
+        }
+        at += 4 + length.next_multiple_of(4);
+    }
+    lines
+}
+
+/// The number at the beginning of some bytes; 0 where they end before.
+fn eight(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |c| u64::from_ne_bytes(*c))
 }
 
 /// Four bytes that this process and those split off from it share.
@@ -503,12 +496,14 @@ pub fn current() -> Option<Arc<Arena>> {
     RECORDER.with(|r| r.borrow().as_ref().map(|r| r.arena.clone()))
 }
 
-/// Says under which process id this thread's calls are recorded from now on. Inside a new pid
-/// namespace `getpid` answers 1, so the id comes from the parent.
+/// Says under which process id this thread's calls are recorded from now on, which is another than
+/// before in a process that was just split off. Inside a new pid namespace `getpid` answers 1, so the
+/// id comes from the parent.
 pub fn set_pid(pid: i32) {
     RECORDER.with(|r| {
         if let Some(recorder) = r.borrow_mut().as_mut() {
             recorder.pid = pid;
+            recorder.arena.nothing_is_mapped();
         }
     });
 }
