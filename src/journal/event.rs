@@ -9,7 +9,7 @@
 
 use super::{Actor, Stage, Step};
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::record;
+use crate::sys::{line::Name, record};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -136,11 +136,12 @@ impl Event {
     pub fn record_begin(step: &Step) {
         if let Some(arena) = record::current() {
             arena.append_line(|line| {
-                line.text("event", "begin").text("step", &step.id);
-                line.text("stage", step.stage.name());
-                line.text("actor", step.actor.name()).text("why", &step.why);
-                line.signed("pid", record::pid().into());
-                line.number("at", record::now());
+                line.text(Name::Event, "begin").text(Name::Step, &step.id);
+                line.text(Name::Stage, step.stage.name());
+                line.text(Name::Actor, step.actor.name())
+                    .text(Name::Why, &step.why);
+                line.signed(Name::Pid, record::pid().into());
+                line.number(Name::At, record::now());
             });
         }
     }
@@ -149,9 +150,10 @@ impl Event {
     pub fn record_end(step: &Step, ns: u64, error: Option<&str>) {
         if let Some(arena) = record::current() {
             arena.append_line(|line| {
-                line.text("event", "end").text("step", &step.id);
-                line.signed("pid", record::pid().into()).number("ns", ns);
-                line.maybe_text("error", error);
+                line.text(Name::Event, "end").text(Name::Step, &step.id);
+                line.signed(Name::Pid, record::pid().into())
+                    .number(Name::Ns, ns);
+                line.maybe_text(Name::Error, error);
             });
         }
     }

@@ -5,20 +5,47 @@
 //! them has them put into words: `explain`, or the narration.
 //!
 //! ```text
-//! a field     length of its name (1 byte), name, kind (1 byte), value
-//! number, signed              8 bytes, little endian
-//! text, args                  length (4 bytes, little endian), bytes
+//! a field         its name's number << 2 | kind (1 byte), value
+//! number, signed  a varint: seven bits a byte, the lowest first, the highest bit says that more
+//!                 follow; of one that may be negative, the sign is the lowest bit (zigzag)
+//! text            length (a varint), bytes
+//! args            length (4 bytes, little endian), bytes
 //! ```
 //!
 //! What it implements: RFC 8259, sections 4 to 7: what comes out is what `serde_json` would write.
-//! Interface: [`Line`], [`to_json`]. Read next: `args.rs`, `record.rs`.
+//! Interface: [`Line`], [`Name`], [`to_json`]. Read next: `args.rs`, `record.rs`.
 
 use super::args::{Args, Parts, Writes};
 
-const NUMBER: u8 = 1;
-const SIGNED: u8 = 2;
-const TEXT: u8 = 3;
-const ARGS: u8 = 4;
+const NUMBER: u8 = 0;
+const SIGNED: u8 = 1;
+const TEXT: u8 = 2;
+const ARGS: u8 = 3;
+
+/// What a field is called.
+#[allow(missing_docs)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name {
+    Actor,
+    Args,
+    At,
+    Call,
+    Errno,
+    Error,
+    Event,
+    Ns,
+    Pid,
+    Returned,
+    Stage,
+    Step,
+    Why,
+}
+
+/// In the order of [`Name`].
+const NAMES: [&str; 13] = [
+    "actor", "args", "at", "call", "errno", "error", "event", "ns", "pid", "returned", "stage",
+    "step", "why",
+];
 
 /// The fields of one object.
 #[derive(Debug)]
@@ -34,14 +61,15 @@ impl<'a> Line<'a> {
 
     /// A field with a text.
     #[inline(always)]
-    pub fn text(&mut self, name: &str, value: &str) -> &mut Self {
-        self.name(name, TEXT);
-        put_bytes(self.0, value.as_bytes());
+    pub fn text(&mut self, name: Name, value: &str) -> &mut Self {
+        self.begin_field(name, TEXT);
+        put_varint(self.0, value.len() as u64);
+        self.0.extend_from_slice(value.as_bytes());
         self
     }
 
     /// A field with a text, if there is one.
-    pub fn maybe_text(&mut self, name: &str, value: Option<&str>) -> &mut Self {
+    pub fn maybe_text(&mut self, name: Name, value: Option<&str>) -> &mut Self {
         match value {
             Some(value) => self.text(name, value),
             None => self,
@@ -49,8 +77,8 @@ impl<'a> Line<'a> {
     }
 
     /// A field with a call's arguments.
-    pub(super) fn args(&mut self, name: &str, args: Writes<'_>) -> &mut Self {
-        self.name(name, ARGS);
+    pub(super) fn args(&mut self, name: Name, args: Writes<'_>) -> &mut Self {
+        self.begin_field(name, ARGS);
         put_sized(self.0, |to| {
             let _ = args(&mut Args::begin(to)); // a buffer takes all that is written
         });
@@ -58,28 +86,31 @@ impl<'a> Line<'a> {
     }
 
     /// A field with a number.
-    #[inline(always)]
-    pub fn number(&mut self, name: &str, value: u64) -> &mut Self {
-        self.name(name, NUMBER);
-        self.0.extend_from_slice(&value.to_le_bytes());
+    pub fn number(&mut self, name: Name, value: u64) -> &mut Self {
+        self.begin_field(name, NUMBER);
+        put_varint(self.0, value);
         self
     }
 
     /// A field with a number that may be negative.
-    #[inline(always)]
-    pub fn signed(&mut self, name: &str, value: i64) -> &mut Self {
-        self.name(name, SIGNED);
-        self.0.extend_from_slice(&value.to_le_bytes());
+    pub fn signed(&mut self, name: Name, value: i64) -> &mut Self {
+        self.begin_field(name, SIGNED);
+        put_varint(self.0, ((value << 1) ^ (value >> 63)) as u64);
         self
     }
 
-    /// Part of its caller: there the names are literals, and are copied without asking how long.
     #[inline(always)]
-    fn name(&mut self, name: &str, kind: u8) {
-        self.0.push(name.len() as u8);
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.push(kind);
+    fn begin_field(&mut self, name: Name, kind: u8) {
+        self.0.push((name as u8) << 2 | kind);
     }
+}
+
+fn put_varint(to: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        to.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    to.push(value as u8);
 }
 
 /// Appends the length of some bytes, and them.
@@ -117,6 +148,17 @@ impl<'a> Bytes<'a> {
     pub(super) fn eight(&mut self) -> Option<u64> {
         self.take(8)?.try_into().ok().map(u64::from_le_bytes)
     }
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
     pub(super) fn sized(&mut self) -> Option<&'a [u8]> {
         let length = self.four()?;
         self.take(length as usize)
@@ -137,21 +179,33 @@ pub fn to_json(fields: &[u8], to: &mut Vec<u8>) {
 }
 
 fn put_field(fields: &mut Bytes<'_>, before: u8, to: &mut Vec<u8>) -> Option<()> {
-    let length = fields.byte()?;
-    let name = fields.take(length.into())?;
-    let kind = fields.byte()?;
-    let value = match kind {
-        NUMBER | SIGNED => fields.take(8)?,
-        _ => fields.sized()?,
+    let head = fields.byte()?;
+    let name = NAMES.get(usize::from(head >> 2))?;
+    let begin = |to: &mut Vec<u8>| {
+        to.extend_from_slice(&[before, b'"']);
+        to.extend_from_slice(name.as_bytes());
+        to.extend_from_slice(b"\":");
     };
-    to.extend_from_slice(&[before, b'"']);
-    to.extend_from_slice(name);
-    to.extend_from_slice(b"\":");
-    match (kind, <[u8; 8]>::try_from(value)) {
-        (NUMBER, Ok(eight)) => put_number(to, u64::from_le_bytes(eight)),
-        (SIGNED, Ok(eight)) => put_number(to, i64::from_le_bytes(eight)),
-        (ARGS, _) => put_text(to, Parts(value).to_string().as_bytes()),
-        _ => put_text(to, value),
+    match head & 3 {
+        kind @ (NUMBER | SIGNED) => {
+            let value = fields.varint()?;
+            begin(to);
+            match kind {
+                NUMBER => put_number(to, value),
+                _ => put_number(to, (value >> 1) as i64 ^ -((value & 1) as i64)),
+            }
+        }
+        TEXT => {
+            let length = usize::try_from(fields.varint()?).ok()?;
+            let text = fields.take(length)?;
+            begin(to);
+            put_text(to, text);
+        }
+        _ => {
+            let args = fields.sized()?;
+            begin(to);
+            put_text(to, Parts(args).to_string().as_bytes());
+        }
     }
     Some(())
 }
@@ -195,9 +249,9 @@ mod tests {
 
     #[derive(serde::Serialize)]
     struct Both<'a> {
-        text: &'a str,
-        number: u64,
-        signed: i64,
+        why: &'a str,
+        at: u64,
+        returned: i64,
         args: &'a str,
     }
 
@@ -212,10 +266,10 @@ mod tests {
         #[test]
         fn it_is_what_a_serializer_writes(text in "(?s).{0,40}", number: u64, signed: i64) {
             let line = json(|line| {
-                line.text("text", &text).number("number", number).signed("signed", signed);
-                line.args("args", &|a| write!(a, "{text}"));
+                line.text(Name::Why, &text).number(Name::At, number).signed(Name::Returned, signed);
+                line.args(Name::Args, &|a| write!(a, "{text}"));
             });
-            let all = Both { text: &text, number, signed, args: &text };
+            let all = Both { why: &text, at: number, returned: signed, args: &text };
             prop_assert_eq!(line, serde_json::to_string(&all).unwrap());
         }
 
@@ -228,13 +282,35 @@ mod tests {
     }
 
     #[test]
+    fn names_and_their_words_are_in_one_order() {
+        assert_eq!(NAMES.len(), Name::Why as usize + 1);
+        for name in [
+            Name::Actor,
+            Name::Args,
+            Name::Errno,
+            Name::Pid,
+            Name::Step,
+            Name::Why,
+        ] {
+            let word = format!("{name:?}").to_lowercase();
+            assert_eq!(NAMES[name as usize], word);
+        }
+        for number in [0, i64::MAX, i64::MIN, -1, 127, 128] {
+            let line = json(|line| {
+                line.signed(Name::Returned, number);
+            });
+            assert_eq!(line, format!("{{\"returned\":{number}}}"));
+        }
+    }
+
+    #[test]
     fn every_byte_below_a_space_is_escaped() {
         let text: String = (0..=127u8).map(char::from).collect();
         let line = json(|line| {
-            line.text("a", &text).maybe_text("b", None);
+            line.text(Name::Why, &text).maybe_text(Name::Error, None);
         });
         let read: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(read, serde_json::json!({ "a": text }));
+        assert_eq!(read, serde_json::json!({ "why": text }));
         assert_eq!(json(|_| {}), "{}");
     }
 }

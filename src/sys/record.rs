@@ -31,7 +31,7 @@
 
 use super::Errno;
 use super::args::Writes;
-use super::line::{Line, to_json};
+use super::line::{Line, Name, to_json};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::fs::File;
@@ -559,13 +559,14 @@ fn write_down(
         let Some(recorder) = r else { return };
         let pid = recorder.pid.into();
         recorder.arena.append_line(|line| {
-            line.number("at", at).number("ns", ns).signed("pid", pid);
-            line.text("call", call).args("args", args);
+            line.number(Name::At, at).number(Name::Ns, ns);
+            line.signed(Name::Pid, pid);
+            line.text(Name::Call, call).args(Name::Args, args);
             if let Some(returned) = returned {
-                line.signed("returned", returned);
+                line.signed(Name::Returned, returned);
             }
             if let Some(errno) = errno {
-                line.text("errno", &format!("{errno:?}"));
+                line.text(Name::Errno, &format!("{errno:?}"));
             }
         });
     });
