@@ -309,10 +309,12 @@ impl Arena {
     }
 
     /// Appends all that it has to the journal in `file`, opened read-write, and begins it if it is
-    /// empty; the next time, what has come since. The bytes go as they are. Errors: those of read(2) and write(2).
+    /// empty; the next time, what has come since. The bytes go as they are. Errors: those of
+    /// read(2) and write(2).
     pub fn save(&self, file: &File) -> super::SysResult<()> {
         let bytes = self.bytes();
-        let new = &bytes[self.saved().max(HEADER)..];
+        // What another had reserved beyond the end, and given back, may count as saved.
+        let new = bytes.get(self.saved().max(HEADER)..).unwrap_or_default();
         if new.is_empty() {
             return Ok(());
         }

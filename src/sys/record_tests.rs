@@ -26,6 +26,12 @@ fn a_full_arena_counts_what_it_leaves_out() {
     arena.append("fits");
     assert_eq!(arena.dropped(), 1);
     assert_eq!(arena.lines(0).0.last().map(String::as_str), Some("fits"));
+    // Saved at the moment when another has reserved what does not fit, and will give it back.
+    let file = tempfile::tempfile().unwrap();
+    let end = arena.header(1).fetch_add(CAPACITY as u64, Ordering::AcqRel);
+    arena.save(&file).unwrap();
+    arena.header(1).store(end, Ordering::Release);
+    arena.save(&file).unwrap();
 }
 
 #[test]
