@@ -7,7 +7,7 @@
 //! names; and for `write!`: [`Names`] (flags), [`At`] (a directory's descriptor).
 //! Read next: `line.rs`, then [`super::record`].
 
-use super::line::{Bytes, put_bytes, put_sized};
+use super::line::{Bytes, put_bytes, put_sized, put_varint};
 use super::{fs, mount};
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
@@ -82,9 +82,9 @@ impl<'a> Args<'a> {
         put_bytes(self.0, bytes);
         self
     }
-    fn eight(&mut self, kind: u8, value: u64) -> &mut Self {
+    fn number(&mut self, kind: u8, value: u64) -> &mut Self {
         self.0.push(kind);
-        self.0.extend_from_slice(&value.to_le_bytes());
+        put_varint(self.0, value);
         self
     }
 
@@ -110,7 +110,7 @@ impl<'a> Args<'a> {
             return self.bytes(kind::QUOTED, text.as_bytes());
         }
         let end = (0..=WHOLE / 2).rev().find(|at| text.is_char_boundary(*at));
-        self.eight(kind::LONG, text.len() as u64);
+        self.number(kind::LONG, text.len() as u64);
         put_bytes(self.0, &text.as_bytes()[..end.unwrap_or(0)]);
         self
     }
@@ -123,19 +123,19 @@ impl<'a> Args<'a> {
     }
     /// A directory's descriptor.
     pub(crate) fn at(&mut self, fd: i32) -> &mut Self {
-        self.eight(kind::AT, i64::from(fd) as u64)
+        self.number(kind::AT, u64::from(fd.cast_unsigned()))
     }
     /// A number in hex.
     pub(crate) fn hex(&mut self, value: u64) -> &mut Self {
-        self.eight(kind::HEX, value)
+        self.number(kind::HEX, value)
     }
     /// A file's mode.
     pub(crate) fn octal(&mut self, value: u32) -> &mut Self {
-        self.eight(kind::OCTAL, value.into())
+        self.number(kind::OCTAL, value.into())
     }
     /// Flags, by name.
     pub(crate) fn flags(&mut self, bits: u64, table: Flags) -> &mut Self {
-        self.eight(kind::FLAGS, bits);
+        self.number(kind::FLAGS, bits);
         self.0.push(table as u8);
         self
     }
@@ -199,14 +199,14 @@ fn show(
             kind::WORD | kind::BEFORE | kind::AFTER => f.write_str(&text(parts.sized()?)),
             kind::QUOTED => write!(f, "{:?}", Shown(shown(parts.sized()?))),
             kind::LONG => {
-                let length = parts.eight()?;
+                let length = parts.varint()?;
                 write!(f, "{:?}... {length} bytes", text(parts.sized()?))
             }
-            kind::AT => write!(f, "{}", At(parts.eight()? as i32)),
-            kind::HEX => write!(f, "{:#x}", parts.eight()?),
-            kind::OCTAL => write!(f, "{:#05o}", parts.eight()?),
+            kind::AT => write!(f, "{}", At(parts.varint()? as i32)),
+            kind::HEX => write!(f, "{:#x}", parts.varint()?),
+            kind::OCTAL => write!(f, "{:#05o}", parts.varint()?),
             kind::FLAGS => {
-                let bits = parts.eight()?;
+                let bits = parts.varint()?;
                 let table = Flags::ALL.get(usize::from(parts.byte()?))?;
                 fmt::Display::fmt(&Names(bits, table.table()), f)
             }

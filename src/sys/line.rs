@@ -8,8 +8,7 @@
 //! a field         its name's number << 2 | kind (1 byte), value
 //! number, signed  a varint: seven bits a byte, the lowest first, the highest bit says that more
 //!                 follow; of one that may be negative, the sign is the lowest bit (zigzag)
-//! text            length (a varint), bytes
-//! args            length (4 bytes, little endian), bytes
+//! text, args      length (a varint), bytes
 //! ```
 //!
 //! What it implements: RFC 8259, sections 4 to 7: what comes out is what `serde_json` would write.
@@ -63,8 +62,7 @@ impl<'a> Line<'a> {
     #[inline(always)]
     pub fn text(&mut self, name: Name, value: &str) -> &mut Self {
         self.begin_field(name, TEXT);
-        put_varint(self.0, value.len() as u64);
-        self.0.extend_from_slice(value.as_bytes());
+        put_bytes(self.0, value.as_bytes());
         self
     }
 
@@ -105,7 +103,7 @@ impl<'a> Line<'a> {
     }
 }
 
-fn put_varint(to: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_varint(to: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         to.push(value as u8 | 0x80);
         value >>= 7;
@@ -116,17 +114,18 @@ fn put_varint(to: &mut Vec<u8>, mut value: u64) {
 /// Appends the length of some bytes, and them.
 #[inline(always)]
 pub(super) fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
-    to.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    put_varint(to, bytes.len() as u64);
     to.extend_from_slice(bytes);
 }
 
 /// Appends the length of what `write` appends, and that.
 pub(super) fn put_sized(to: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let at = to.len();
-    to.extend_from_slice(&[0; 4]);
     write(to);
-    let length = (to.len() - at - 4) as u32;
-    to[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    let end = to.len();
+    put_varint(to, (end - at) as u64);
+    let length = to.len() - end;
+    to[at..].rotate_right(length);
 }
 
 /// Reads what was appended so. It ends where it is damaged.
@@ -142,13 +141,7 @@ impl<'a> Bytes<'a> {
     pub(super) fn byte(&mut self) -> Option<u8> {
         self.take(1).map(|b| b[0])
     }
-    pub(super) fn four(&mut self) -> Option<u32> {
-        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
-    }
-    pub(super) fn eight(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
-    }
-    fn varint(&mut self) -> Option<u64> {
+    pub(super) fn varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -160,8 +153,8 @@ impl<'a> Bytes<'a> {
         None
     }
     pub(super) fn sized(&mut self) -> Option<&'a [u8]> {
-        let length = self.four()?;
-        self.take(length as usize)
+        let length = usize::try_from(self.varint()?).ok()?;
+        self.take(length)
     }
 }
 
@@ -196,8 +189,7 @@ fn put_field(fields: &mut Bytes<'_>, before: u8, to: &mut Vec<u8>) -> Option<()>
             }
         }
         TEXT => {
-            let length = usize::try_from(fields.varint()?).ok()?;
-            let text = fields.take(length)?;
+            let text = fields.sized()?;
             begin(to);
             put_text(to, text);
         }

@@ -47,7 +47,7 @@ pub const CAPACITY: usize = 1 << 20;
 const USUAL: usize = 48 << 10;
 /// So much is mapped at once: each page that a process meets by a fault of its own costs it more. Of
 /// a file it is also how much is made sure of to have room on the disk.
-const CHUNK: usize = 32 << 10;
+const CHUNK: usize = 16 << 10;
 /// In the head of a record: it is all there.
 const WHOLE: u32 = 1;
 /// It is JSON already.
@@ -151,10 +151,12 @@ impl Arena {
                 }
             },
         )?;
-        // A file's mapping is read ahead at the first touch, here a megabyte of nothing, page by
-        // page; ours is written from one end to the other.
-        // SAFETY: exactly the range that was mapped above; advice changes no content.
-        unsafe { libc::madvise(base as *mut libc::c_void, len, libc::MADV_RANDOM) };
+        if file.is_some() {
+            // A file's mapping is read ahead at the first touch, here a megabyte of nothing, page by
+            // page; ours is written from one end to the other.
+            // SAFETY: exactly the range that was mapped above; advice changes no content.
+            unsafe { libc::madvise(base as *mut libc::c_void, len, libc::MADV_RANDOM) };
+        }
         let arena = Arena {
             base: base as *mut u8,
             len,
