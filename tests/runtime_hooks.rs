@@ -387,3 +387,108 @@ fn a_pid_file_and_the_weaker_root_and_keyring() {
     assert_eq!(box_.go(box_.command(&words)).ok().out, "/tmp\n");
     box_.delete();
 }
+
+/// The process of a pidfd that is handed over on a socket.
+fn pid_of_handed_over(socket: &std::os::unix::net::UnixListener) -> String {
+    use std::os::fd::AsRawFd;
+    let pidfd = terminal(socket);
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()));
+    let info = info.expect("fdinfo");
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:\t"));
+    pid.expect("it is a pidfd").to_string()
+}
+
+#[test]
+fn a_socket_takes_the_pidfd() {
+    needs!("root");
+    let box_ = Runtime::new("pidfd", "exec sleep 100");
+    let path = box_.path("pidfd.sock").display().to_string();
+    box_.create(&["--pidfd-socket", &path])
+        .fails("cannot hand the pidfd");
+    box_.nothing_left();
+    let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    box_.create(&["--pidfd-socket", &path]).ok();
+    assert_eq!(pid_of_handed_over(&socket), box_.pid().to_string());
+    box_.run(&["start"]).ok();
+    let file = box_.path("exec.pid").display().to_string();
+    let exec = |socket: &str| {
+        let words = ["exec", "--detach", "--pid-file", &file, "--pidfd-socket"];
+        let more = [socket, &box_.id, "sleep", "50"];
+        box_.go(box_.command(&[&words[..], &more].concat()))
+    };
+    exec(&path).ok();
+    assert_eq!(pid_of_handed_over(&socket), box_.read("exec.pid"));
+    std::fs::remove_file(&file).unwrap();
+    exec("/nowhere/at-all").fails("cannot hand the pidfd");
+    let sleepers = box_.run(&["ps", "--format", "json"]).ok().out;
+    let all: Vec<i64> = serde_json::from_str(&sleepers).expect("process ids");
+    assert_eq!(all.len(), 2, "what nobody took is not left: {sleepers}");
+    box_.delete();
+}
+
+/// The directory of a process's group: of the unified tree, or of the one with this controller.
+fn group_directory(pid: i64, controller: &str) -> std::path::PathBuf {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its groups");
+    let path = |head: &str| {
+        let line = text.lines().find_map(|l| l.split_once(head));
+        line.map(|(_, path)| path.trim_start_matches('/').to_string())
+    };
+    let (tree, path) = match path(&format!(":{controller}:")) {
+        Some(path) => (format!("/sys/fs/cgroup/{controller}"), path),
+        None => ("/sys/fs/cgroup".into(), path("0::").expect("a v2 tree")),
+    };
+    std::path::Path::new(&tree).join(path)
+}
+
+#[test]
+fn exec_in_a_group_below_the_containers() {
+    needs!("root");
+    let mut box_ = Runtime::new("exec-below", "exec sleep 100");
+    box_.bundle.cgroup(json!({"pids": {"limit": 50}}));
+    box_.up();
+    let own = group_directory(box_.pid(), "pids");
+    let unified = own.join("cgroup.controllers").exists();
+    std::fs::create_dir(own.join("jobs")).unwrap();
+    let exec = |options: &[&str]| {
+        let words = [&["exec"], options, &[&box_.id, "cat", "/proc/self/cgroup"]].concat();
+        box_.go(box_.command(&words))
+    };
+    let (one, other) = match unified {
+        true => ("/jobs", "pids:/jobs"),
+        false => ("pids:jobs", "jobs"), // there is none in the other trees
+    };
+    let said = exec(&["--cgroup", one]).ok().out;
+    let ends = |name: &str| said.lines().filter(|l| l.ends_with(name)).count();
+    assert_eq!(ends("/jobs"), 1, "{said}");
+    assert!(unified || ends(&box_.bundle.root.tag()) > 3, "{said}");
+    let why = ["has no cgroup \"jobs\"", "has one tree"];
+    exec(&["--cgroup", other]).fails(why[usize::from(unified)]);
+    exec(&["--cgroup", "nothing/at/all"]).fails("has no cgroup");
+    assert_eq!(exec(&["--cgroup", "../.."]).code, 1);
+    let said = exec(&[]).ok().out;
+    assert!(!said.contains("jobs"), "{said}");
+    box_.delete();
+}
+
+/// What systemd in a container does, or an engine: it hands its controllers on.
+#[test]
+fn exec_follows_init_out_of_a_group_that_may_hold_nobody() {
+    needs!("root", "cgroup2");
+    let mut box_ = Runtime::new("exec-follows", "exec sleep 100");
+    box_.bundle.cgroup(json!({"pids": {"limit": 50}}));
+    box_.up();
+    let own = group_directory(box_.pid(), "pids");
+    let below = own.join("init.scope");
+    std::fs::create_dir(&below).unwrap();
+    std::fs::write(below.join("cgroup.procs"), box_.pid().to_string()).unwrap();
+    std::fs::write(own.join("cgroup.subtree_control"), "+pids").unwrap();
+    let exec = |options: &[&str]| {
+        let words = [&["exec"], options, &[&box_.id, "cat", "/proc/self/cgroup"]].concat();
+        box_.go(box_.command(&words))
+    };
+    let said = exec(&[]).ok().out;
+    assert!(said.trim_end().ends_with("/init.scope"), "{said}");
+    // Who asks for the container's own gets what the kernel says of it.
+    exec(&["--cgroup", "/"]).fails("EBUSY");
+    box_.delete();
+}

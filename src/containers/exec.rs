@@ -81,6 +81,7 @@ pub fn exec(
         host: &host,
         stdio,
         preserve_fds: 0,
+        groups: &[],
     };
     let command = wish.args.join(" ");
     let exec_id = names::new_id()?;

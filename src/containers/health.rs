@@ -337,6 +337,7 @@ fn launch(
         host: &host,
         stdio,
         preserve_fds: 0,
+        groups: &[],
     };
     let launched = runtime::exec(request, &mut (), &journal::Options::default())?;
     Ok((launched, outer))

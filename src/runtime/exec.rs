@@ -5,8 +5,9 @@
 //! cannot be replaced by another process in between.
 //!
 //! What it implements: docker's and runc's `exec`; setns(2) with a pidfd (Linux 5.8).
-//! Interface: [`ExecRequest`], [`exec()`], [`plan_exec`]. Read next: `program.rs`.
+//! Interface: [`ExecRequest`], [`exec()`], [`plan_exec`]. Read next: `exec_group.rs`, `program.rs`.
 
+use super::exec_group::{self, SubGroup};
 use super::identity::BecomeRoot;
 use super::listener::{ConnectAgent, SendState};
 use super::plan::flag_of;
@@ -52,6 +53,8 @@ pub struct ExecRequest<'a> {
     pub stdio: Stdio,
     /// How many of the caller's descriptors from 3 on it gets.
     pub preserve_fds: u32,
+    /// Groups below the container's that it shall run in; none: the container's, or its init's.
+    pub groups: &'a [SubGroup],
 }
 
 /// Runs it; the program is running when this returns. The caller is its parent.
@@ -130,7 +133,8 @@ pub fn plan_exec(request: &ExecRequest<'_>) -> Result<Plan> {
         before |= flag_of(NamespaceType::Pid);
     }
     // The group's directories exist already; what may be done there is the kernel's to say.
-    let group = group_of(spec, request.host)?;
+    let placed = |g| exec_group::place(g, request.init, &request.host.cgroups, request.groups);
+    let group = group_of(spec, request.host)?.map(placed).transpose()?;
     let v2 = group
         .as_ref()
         .and_then(|g| g.unified())

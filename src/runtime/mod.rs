@@ -17,6 +17,7 @@ mod copy_up;
 mod devices;
 pub mod events;
 mod exec;
+mod exec_group;
 mod features;
 mod fifos;
 mod hooks;
@@ -46,6 +47,7 @@ mod tree;
 pub mod update;
 
 pub use exec::{ExecRequest, exec, plan_exec};
+pub use exec_group::SubGroup;
 pub use features::features;
 pub use fifos::Outer;
 pub use name_server::reopen as reopen_name_server;

@@ -48,6 +48,8 @@ pub struct Create<'a> {
     pub host: &'a Host,
     /// Where its terminal goes: a unix socket that waits for it (`--console-socket`).
     pub console: Option<&'a Path>,
+    /// Gets its pidfd (`--pidfd-socket`).
+    pub pidfd_socket: Option<&'a Path>,
     /// Gets its process id (`--pid-file`).
     pub pid_file: Option<&'a Path>,
     /// Its cgroup is made by systemd, as a scope; `linux.cgroupsPath` is SLICE:PREFIX:NAME.
@@ -209,6 +211,9 @@ fn hand_over(dir: &Path, request: &Create<'_>, scene: &mut Scene) -> Result<Crea
         send_terminal(socket, master)?;
         terminal = None;
     }
+    if let (Some(socket), Some(child)) = (request.pidfd_socket, &scene.child) {
+        send_pidfd(socket, &child.pidfd)?;
+    }
     let mut record: Record =
         files::read_json(&dir.join("state.json"))?.context("the container's record has gone")?;
     record.ready = true;
@@ -229,14 +234,18 @@ fn hand_over(dir: &Path, request: &Create<'_>, scene: &mut Scene) -> Result<Crea
 
 /// Gives the outer end of a terminal to who listens on a unix socket, as every OCI runtime does.
 pub fn send_terminal(socket: &Path, master: &OwnedFd) -> Result<()> {
-    let what = || {
-        format!(
-            "cannot hand the terminal to the console socket {}",
-            socket.display()
-        )
-    };
+    send(socket, master, "the terminal to the console socket")
+}
+
+/// Gives a process's pidfd to who listens on a unix socket, as runc does since 1.2.
+pub fn send_pidfd(socket: &Path, pidfd: &OwnedFd) -> Result<()> {
+    send(socket, pidfd, "the pidfd to the socket")
+}
+
+fn send(socket: &Path, fd: &OwnedFd, what: &str) -> Result<()> {
+    let what = || format!("cannot hand {what} {}", socket.display());
     let connection = sys::socket::connect_stream(socket).with_context(what)?;
-    sys::socket::send_fd(&connection, master).with_context(what)
+    sys::socket::send_fd(&connection, fd).with_context(what)
 }
 
 /// Writes a process id for the caller; whoever reads the file sees a whole number.

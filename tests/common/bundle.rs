@@ -287,6 +287,7 @@ fn make(bundle: &Path) -> glassbox::Result<i32> {
                 host: &host,
                 stdio: streams(bundle, "exec-stdout"),
                 preserve_fds: 0,
+                groups: &[],
             };
             let result = runtime::exec(request, &mut (), &options).map(|p| end_of(&p));
             let _ = process::pidfd_send_signal(&init.pidfd, libc::SIGKILL);

@@ -122,6 +122,7 @@ fn make(args: &BundleArgs, common: &Common, detached: bool, host: &Host) -> Resu
         spec,
         host,
         console: args.program.console_socket.as_deref(),
+        pidfd_socket: args.program.pidfd_socket.as_deref(),
         pid_file: args.program.pid_file.as_deref(),
         systemd: common.cgroups == CgroupManager::Systemd,
         wishes: Wishes {

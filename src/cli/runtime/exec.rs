@@ -6,10 +6,10 @@ use super::Common;
 use super::create::warn_of_ungrantable;
 use super::streams::{DetachArgs, ProgramArgs};
 use crate::cli::run::options;
-use crate::{containers, files};
+use crate::{containers, files, sys};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
-use crate::runtime::{self, ExecRequest, Stdio, operations};
+use crate::runtime::{self, ExecRequest, Launched, Stdio, SubGroup, operations};
 use crate::spec::runtime::{Capabilities, ConsoleSize, Process, Spec, Status};
 use std::path::PathBuf;
 
@@ -39,6 +39,9 @@ pub(super) struct ExecArgs {
     /// No program can gain privileges by being executed
     #[arg(long)]
     no_new_privs: bool,
+    /// A cgroup below the container's to run in, of some controllers or of all: [CONTROLLER,...:]PATH
+    #[arg(long, value_name = "CGROUP")]
+    cgroup: Vec<SubGroup>,
     #[command(flatten)]
     waiting: DetachArgs,
     #[command(flatten)]
@@ -93,22 +96,37 @@ pub(super) fn exec(args: ExecArgs, common: &Common) -> Result<u8> {
         host: &host,
         stdio,
         preserve_fds,
+        groups: &args.cgroup,
     };
     let mut watch = common.explain.watch();
     let mut launched = runtime::exec(request, &mut *watch, &options(common.explain.is_on()))?;
     drop(watch);
-    if let (Some(socket), Some(master)) = (&args.program.console_socket, &launched.terminal) {
-        operations::send_terminal(socket, master)?;
-        launched.terminal = None;
-    }
-    if let Some(file) = &args.program.pid_file {
-        operations::write_pid(file, launched.pid)?;
+    if let Err(error) = hand_over(&args.program, &mut launched) {
+        // Nobody knows of it. Should it have ended by itself, that is as well.
+        let _ = sys::process::pidfd_send_signal(&launched.pidfd, libc::SIGKILL);
+        let _ = sys::process::waitid(&launched.pidfd, 0);
+        return Err(error);
     }
     if args.waiting.detach {
         return Ok(0);
     }
     let tty = launched.terminal.is_some();
     Ok(containers::exec::foreground(launched, tty)? as u8)
+}
+
+/// The program's terminal, pidfd and process id go to who wants them.
+fn hand_over(to: &ProgramArgs, launched: &mut Launched) -> Result<()> {
+    if let (Some(socket), Some(master)) = (&to.console_socket, &launched.terminal) {
+        operations::send_terminal(socket, master)?;
+        launched.terminal = None;
+    }
+    if let Some(socket) = &to.pidfd_socket {
+        operations::send_pidfd(socket, &launched.pidfd)?;
+    }
+    if let Some(file) = &to.pid_file {
+        operations::write_pid(file, launched.pid)?;
+    }
+    Ok(())
 }
 
 /// What to run: a document, or the container's own process changed by the options.

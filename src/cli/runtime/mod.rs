@@ -105,7 +105,7 @@ enum Operation {
     /// this runtime has made them: others may use them.
     Delete(act::DeleteArgs),
     /// Run a further program in a running container
-    Exec(exec::ExecArgs),
+    Exec(Box<exec::ExecArgs>),
     /// List the processes of a container
     Ps(list::PsArgs),
     /// List containers
@@ -179,7 +179,7 @@ fn operate(operation: Operation, common: &Common) -> Result<u8> {
         Operation::State(args) => act::state(&args, common),
         Operation::Kill(args) => act::kill(&args, common),
         Operation::Delete(args) => act::delete(&args, common),
-        Operation::Exec(args) => exec::exec(args, common),
+        Operation::Exec(args) => exec::exec(*args, common),
         Operation::Ps(args) => list::ps(&args, common),
         Operation::List(args) => list::list(&args, common),
         Operation::Pause(args) => act::pause(&args, common),

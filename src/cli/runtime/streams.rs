@@ -15,6 +15,9 @@ pub(super) struct ProgramArgs {
     /// A unix socket that takes the terminal's outer end
     #[arg(long, value_name = "SOCKET")]
     pub(super) console_socket: Option<PathBuf>,
+    /// A unix socket that takes a descriptor of the process: its pidfd
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) pidfd_socket: Option<PathBuf>,
     /// Write the process id there
     #[arg(long, value_name = "FILE")]
     pub(super) pid_file: Option<PathBuf>,
