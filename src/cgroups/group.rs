@@ -126,16 +126,9 @@ impl Group {
     /// allowed. Pure, for tests of plans.
     pub fn imagine(host: &Host, path: &CgroupPath) -> Group {
         Self::build(&host.cgroups, |h| {
-            let dir = h.dir(path.as_str())?;
+            let (path, dir) = h.place(path.as_str());
             let missing = steps_from(&h.mount, &dir);
-            Some((
-                path.as_str().to_string(),
-                dir,
-                missing,
-                h.controllers.clone(),
-                None,
-                None,
-            ))
+            Some((path, dir, missing, h.controllers.clone(), None, None))
         })
     }
 
@@ -143,9 +136,8 @@ impl Group {
     /// this caller may do there. Errors: no cgroup file system is mounted.
     pub fn locate(layout: &CgroupLayout, path: &CgroupPath) -> Result<Group> {
         let group = Self::build(layout, |h| {
-            let dir = h.dir(path.as_str())?;
+            let (path, dir) = h.place(path.as_str());
             if let Some(missing) = quick_look(h, &dir) {
-                let path = path.as_str().to_string();
                 return Some((path, dir, missing, h.controllers.clone(), None, None));
             }
             let look = || {
@@ -183,7 +175,6 @@ impl Group {
                 seen = look();
             }
             let (missing, available, withheld, denied) = seen.0;
-            let path = path.as_str().to_string();
             Some((path, dir, missing, available, withheld, denied))
         });
         if group.dirs.is_empty() {
@@ -486,7 +477,7 @@ pub fn base(layout: &CgroupLayout) -> Result<CgroupPath> {
     let root_is_ours = layout
         .hierarchies
         .iter()
-        .any(|h| !h.read_only && h.dir("/").is_some_and(|d| may_write(&d)));
+        .any(|h| !h.read_only && may_write(&h.place("/").1));
     let Some(h) = layout.unified().filter(|_| !root_is_ours) else {
         return Ok(CgroupPath::root());
     };

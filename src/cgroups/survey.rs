@@ -48,9 +48,10 @@ pub struct Process {
 pub fn survey(layout: &CgroupLayout, below: &CgroupPath) -> Vec<Node> {
     let mut nodes: BTreeMap<Vec<String>, Node> = BTreeMap::new();
     for h in &layout.hierarchies {
-        let Some(top) = h.dir(below.as_str()).filter(|d| d.is_dir()) else {
+        let (_, top) = h.place(below.as_str());
+        if !top.is_dir() {
             continue;
-        };
+        }
         for dir in lifecycle::tree_of(&top) {
             let Ok(rest) = dir.strip_prefix(&h.mount) else {
                 continue;

@@ -76,6 +76,19 @@ impl Hierarchy {
         })
     }
 
+    /// Where a group lies that somebody names: its path as the kernel has it, and its directory. What
+    /// is mounted is all that can be reached, so in a container that has its own group mounted, and no
+    /// cgroup namespace, a path that is not below that group begins there, as if it were the root.
+    pub fn place(&self, wished: &str) -> (String, PathBuf) {
+        if let Some(dir) = self.dir(wished) {
+            return (wished.to_string(), dir);
+        }
+        match wished.trim_start_matches('/') {
+            "" => (self.root.clone(), self.mount.clone()),
+            below => (format!("{}/{below}", self.root), self.mount.join(below)),
+        }
+    }
+
     /// A short name: `memory`, `cpu,cpuacct`, `name=systemd`, or `cgroup2` for the v2 tree.
     pub fn name(&self) -> String {
         if self.v2 {
@@ -365,6 +378,12 @@ mod tests {
             Path::new("/sys/fs/cgroup/cpu acct/y")
         );
         assert_eq!(tree.dir("/docker/xy"), None);
+        let place = |path: &str, dir: &str| (path.to_string(), PathBuf::from(dir));
+        let mount = "/sys/fs/cgroup/cpu acct";
+        assert_eq!(tree.place("/"), place("/docker/x", mount));
+        let inner = place("/docker/x/docker/xy", &format!("{mount}/docker/xy"));
+        assert_eq!(tree.place("/docker/xy"), inner);
+        assert_eq!(tree.place("/docker/x/docker/xy"), inner);
         assert_eq!(layout.kernel.get("memory"), Some(&false));
     }
 
