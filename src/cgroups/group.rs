@@ -10,7 +10,7 @@
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::cgroup_layout::{Hierarchy, parse_proc_cgroup};
-use crate::host::{CgroupLayout, Host, LayoutKind};
+use crate::host::{CgroupLayout, Host, LayoutKind, read_text};
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -503,7 +503,7 @@ pub fn base(layout: &CgroupLayout) -> Result<CgroupPath> {
 /// enabled there) or may not be read.
 pub fn read_file(dir: &Path, file: &str) -> Result<String> {
     let path = dir.join(file);
-    std::fs::read_to_string(&path)
+    read_text(&path)
         .map(|t| t.trim_end().to_string())
         .with_context(|| format!("cannot read {}", path.display()))
 }

@@ -12,6 +12,12 @@ use std::ffi::OsString;
 
 /// The arguments of `command` (its name first) with the values of switches taken off.
 pub fn rewrite(command: &Command, args: &[OsString]) -> Vec<OsString> {
+    if args
+        .iter()
+        .all(|arg| !arg.as_encoded_bytes().contains(&b'='))
+    {
+        return args.to_vec(); // no value is taken off
+    }
     let mut kept = Vec::new();
     let ends_at_word = command.get_positionals().any(Arg::is_trailing_var_arg_set);
     let mut rest = args.iter();
@@ -24,7 +30,10 @@ pub fn rewrite(command: &Command, args: &[OsString]) -> Vec<OsString> {
         }
         if let Some(below) = command.find_subcommand(text) {
             let words: Vec<OsString> = std::iter::once(arg).chain(rest).cloned().collect();
-            kept.extend(rewrite(below, &words));
+            // A parser of a subcommand is empty until it is built.
+            let mut below = below.clone();
+            below.build();
+            kept.extend(rewrite(&below, &words));
             return kept;
         }
         match option(command, text) {

@@ -17,6 +17,7 @@
 //! admin-guide/cgroup-v2.rst ("Mounting") and cgroup-v1/cgroups.rst.
 //! Interface: [`CgroupLayout`], [`Hierarchy`]. Read next: [`crate::cgroups`].
 
+use super::text::read_text;
 use crate::error::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -114,15 +115,13 @@ pub struct CgroupLayout {
 impl CgroupLayout {
     /// Reads this host. Errors: /proc is not mounted.
     pub fn detect() -> Result<CgroupLayout> {
-        let read = |path: &str| {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
-        };
+        let read = |path: &str| read_text(path).with_context(|| format!("cannot read {path}"));
         let mounts = read("/proc/self/mountinfo")?;
         // A kernel without CONFIG_CGROUPS has neither of the other two; that is no error here.
         let own = read("/proc/self/cgroup").unwrap_or_default();
         let kernel = read("/proc/cgroups").unwrap_or_default();
         Ok(Self::from_text(&mounts, &own, &kernel, |dir| {
-            std::fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default()
+            read_text(dir.join("cgroup.controllers")).unwrap_or_default()
         }))
     }
 

@@ -15,8 +15,10 @@ pub mod locks;
 pub mod probe;
 pub mod process;
 pub mod procfs;
+mod text;
 
 pub use cgroup_layout::{CgroupLayout, Hierarchy, LayoutKind};
+pub use text::read_text;
 
 use crate::error::{Context, Result};
 use crate::sys;
@@ -47,10 +49,10 @@ pub struct Host {
 impl Host {
     /// Reads this host. Errors: /proc is not mounted.
     pub fn detect() -> Result<Host> {
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")
-            .context("cannot read the kernel's version from /proc")?
-            .trim()
-            .to_string();
+        let name = nix::sys::utsname::uname()
+            .map_err(std::io::Error::from)
+            .context("cannot ask for the kernel's version")?;
+        let kernel = name.release().to_string_lossy().into_owned();
         Ok(Host {
             euid: nix::unistd::geteuid().as_raw(),
             egid: nix::unistd::getegid().as_raw(),

@@ -12,7 +12,7 @@ pub use procfs::process::Stat;
 
 /// The line of a process; `None` when there is no such process.
 pub fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    parse_stat(&super::read_text(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Parses the line; `None` for any other text. The name in it may hold spaces and parentheses.

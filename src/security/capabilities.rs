@@ -338,7 +338,7 @@ pub const DOCKER_DEFAULT: CapSet = CapSet(0xa804_25fb);
 /// The kernel's last capability (/proc/sys/kernel/cap_last_cap); the last known one when that
 /// cannot be read.
 pub fn last() -> u8 {
-    std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+    crate::host::read_text("/proc/sys/kernel/cap_last_cap")
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(COUNT - 1)

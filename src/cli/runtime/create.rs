@@ -12,7 +12,7 @@ use crate::spec::runtime::{ConsoleSize, Spec};
 use crate::{containers, files, sys};
 use std::path::{Path, PathBuf};
 
-/// What `create` and `run` share.
+// What `create` and `run` share. (As a doc comment it would be the help of both.)
 #[derive(clap::Args)]
 pub(super) struct BundleArgs {
     /// The bundle

@@ -88,6 +88,7 @@ enum CgroupManager {
 }
 
 #[derive(clap::Subcommand)]
+#[command(defer = true)] // the parser of the one that is called is built, and no other
 enum Operation {
     /// Make a container out of a bundle; its program waits for `start`
     Create(create::CreateArgs),

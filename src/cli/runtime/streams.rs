@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::spec::runtime::Spec;
 use std::path::{Path, PathBuf};
 
-/// What `create`, `run` and `exec` share.
+// What `create`, `run` and `exec` share. (As a doc comment it would be the help of all three.)
 #[derive(clap::Args)]
 pub(super) struct ProgramArgs {
     /// A unix socket that takes the terminal's outer end
@@ -26,7 +26,7 @@ pub(super) struct ProgramArgs {
     preserve_fds: u32,
 }
 
-/// What `run` and `exec` share: those that wait, unless they are told not to.
+// What `run` and `exec` share, those that wait unless they are told not to. (Not their help.)
 #[derive(clap::Args)]
 pub(super) struct DetachArgs {
     /// Do not wait for its end
