@@ -1,13 +1,17 @@
-//! containerd runs containers with our runtime: `ctr run` through its runc shim.
+//! containerd runs containers with our runtime: `ctr run` through its runc shim, and a pod as a kubelet
+//! asks for one.
 //!
 //! Host only: the virtual machine has no containerd.
 //!
 //! Read next: `tests/common/peers.rs`.
 
 mod common;
+#[path = "common/cri.rs"]
+mod cri;
 
 use common::Output;
-use common::peers::{Peers, documented};
+use common::peers::{Peers, box_image, documented};
+use cri::Cri;
 use std::process::Child;
 
 struct Containerd {
@@ -15,7 +19,22 @@ struct Containerd {
     peers: Peers,
 }
 
+/// What the plugin makes below /etc and /opt stays in the test's namespace.
+const WITH_CRI: &str = "mkdir -p /run/etc && mount -t tmpfs tmpfs /run/etc
+    mkdir /run/etc/upper /run/etc/work
+    mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work overlay /etc
+    [ ! -d /opt ] || mount -t tmpfs tmpfs /opt
+    exec containerd -c \"$1\" --root \"$2\" --state /run/c/state --address /run/c.sock";
+
 impl Containerd {
+    /// One with the plugin that a kubelet talks to.
+    fn with_cri(peers: Peers, config: &std::path::Path) -> Containerd {
+        let (root, config) = (peers.path("containerd"), config.display().to_string());
+        let daemon = peers.spawn("log", &["sh", "-euc", WITH_CRI, "sh", &config, &root]);
+        let mut containerd = Containerd { daemon, peers };
+        containerd.wait_for_its_answer();
+        containerd
+    }
     fn new(name: &str) -> Containerd {
         let peers = Peers::new(name);
         let config = format!(
@@ -189,18 +208,8 @@ fn the_readmes_config_toml_is_one_that_containerd_takes() {
     let out = peers.run(words).success();
     out.out_has("runtimes.glassbox.options]");
     out.out_has(&format!("BinaryName = {:?}", peers.runtime()));
-    // It starts with it, and with the plugin that a kubelet talks to. What that makes below /etc and
-    // /opt stays in this test's namespace.
-    const START: &str = "mkdir -p /run/etc && mount -t tmpfs tmpfs /run/etc
-        mkdir /run/etc/upper /run/etc/work
-        mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work overlay /etc
-        [ ! -d /opt ] || mount -t tmpfs tmpfs /opt
-        exec containerd -c \"$1\" --root \"$2\" --state /run/c/state --address /run/c.sock";
-    let root = peers.path("containerd");
-    let config = config.display().to_string();
-    let daemon = peers.spawn("log", &["sh", "-euc", START, "sh", &config, &root]);
-    let mut containerd = Containerd { daemon, peers };
-    containerd.wait_for_its_answer();
+    // It starts with it, and with the plugin that a kubelet talks to.
+    let containerd = Containerd::with_cri(peers, &config);
     let plugins = containerd.ctr(&["plugins", "ls"]).success().stdout;
     let line = plugins
         .lines()
@@ -210,4 +219,151 @@ fn the_readmes_config_toml_is_one_that_containerd_takes() {
         .find(|l| l.starts_with(&["io.containerd.grpc.v1", "cri"]));
     let state = cri.as_ref().and_then(|l| l.last().copied());
     assert_eq!(state, Some("ok"), "{plugins}\n{}", containerd.log());
+}
+
+/// The pod's network: a bridge, as the plugins that every node has make it.
+const NETWORK: &str = r#"{"cniVersion": "0.4.0", "name": "pods", "plugins": [
+    {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "ipam": {"type": "host-local",
+     "ranges": [[{"subnet": "10.99.0.0/24"}]], "dataDir": "/run/cni/pods"}}]}"#;
+
+#[test]
+fn a_pod_runs_on_it() {
+    needs!(
+        "root",
+        "containerd",
+        "ctr",
+        "containerd-shim-runc-v2",
+        "nsenter",
+        "busybox",
+        "/usr/lib/cni/bridge",
+    );
+    let peers = Peers::new("containerd-pod");
+    let pause = "localhost/pause:latest";
+    box_image(&peers.root.join("pause.tar"), pause, &["sleep", "1000"]);
+    std::fs::create_dir(peers.root.join("net.d")).expect("a directory");
+    peers.root.write("net.d/10.conflist", NETWORK);
+    // Not every host lets a process ask for the oom score that a node gives a pod's sandbox.
+    let plugin = format!(
+        "\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = {pause:?}\n\
+         restrict_oom_score_adj = true\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = {:?}\n",
+        peers.path("net.d")
+    );
+    let config = documented("BinaryName", &peers.runtime()) + &plugin;
+    let config = peers.root.write("config.toml", config);
+    let containerd = Containerd::with_cri(peers, &config);
+    let peers = &containerd.peers;
+    for image in ["pause.tar", "box.tar"] {
+        let import = ["-n", "k8s.io", "image", "import", &peers.path(image)];
+        containerd.ctr(&import).success();
+    }
+    let cri = Cri {
+        socket: peers.inside("/run/c.sock"),
+    };
+
+    let namespaces = Some(cri::Namespaces {
+        network: 0,
+        pid: 1,
+        ipc: 0,
+    });
+    let pod = cri::PodConfig {
+        metadata: Some(cri::Metadata {
+            name: "hello".into(),
+            uid: "1".into(),
+            namespace: "default".into(),
+        }),
+        hostname: "hello-pod".into(),
+        log_directory: peers.path("logs"),
+        linux: Some(cri::LinuxPod {
+            cgroup_parent: format!("{}/pod", peers.group),
+            security_context: Some(cri::PodSecurity {
+                namespace_options: namespaces.clone(),
+            }),
+        }),
+    };
+    let run = cri::RunPod {
+        config: Some(pod.clone()),
+        runtime_handler: "glassbox".into(), // what a RuntimeClass names
+    };
+    let sandbox: cri::Id = cri.call("RunPodSandbox", &run);
+    let make = |name: &str, script: &str| {
+        let config = cri::ContainerConfig {
+            metadata: Some(cri::ContainerName { name: name.into() }),
+            image: Some(cri::Image {
+                image: peers.image.into(),
+            }),
+            command: ["sh", "-c", script].map(String::from).to_vec(),
+            log_path: format!("{name}.log"),
+            linux: Some(cri::LinuxContainer {
+                resources: Some(cri::Resources {
+                    memory_limit_in_bytes: 64 << 20,
+                    oom_score_adj: 900,
+                }),
+                security_context: Some(cri::Security {
+                    namespace_options: namespaces.clone(),
+                    run_as_user: Some(cri::Number { value: 1000 }),
+                    readonly_rootfs: true,
+                    no_new_privs: true,
+                }),
+            }),
+        };
+        let create = cri::Create {
+            pod_sandbox_id: sandbox.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(pod.clone()),
+        };
+        let made: cri::Id = cri.call("CreateContainer", &create);
+        let _: cri::Nothing = cri.call("StartContainer", &made);
+        made
+    };
+    let status = |of: &cri::Id| {
+        let answer: cri::StatusAnswer = cri.call("ContainerStatus", of);
+        answer.status.expect("a status")
+    };
+    let web = make("web", "id -u; hostname; exec sleep 1000");
+    let script =
+        "id -u; cat /proc/self/oom_score_adj; ls /sys/class/net; grep NoNewPrivs /proc/self/status
+        touch /new; cat /proc/self/cgroup; exit 3";
+    let exec = cri::ExecSync {
+        container_id: web.id.clone(),
+        cmd: ["sh", "-c", script].map(String::from).to_vec(),
+        timeout: 30,
+    };
+    let said: cri::Executed = cri.call("ExecSync", &exec);
+    let out = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(
+        out.starts_with("1000\n900\neth0\nlo\nNoNewPrivs:\t1\n"),
+        "{out}"
+    );
+    assert!(out.contains(&format!("/pod/{}", web.id)), "{out}");
+    let errors = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(errors.contains("Read-only file system"), "{errors}");
+    assert_eq!(said.exit_code, 3);
+    let log = std::fs::read_to_string(peers.root.join("logs/web.log")).expect("a log");
+    let lines: Vec<&str> = log.lines().filter_map(|l| l.rsplit(' ').next()).collect();
+    assert_eq!(lines, ["1000", "hello-pod"]);
+    // It was made by us: its journal tells of the network namespace that it shares with the sandbox.
+    let glassbox = common::binary().display().to_string();
+    let told = peers.run([&glassbox, "explain", "--container", &web.id]);
+    told.success().out_has("in /run/containerd/runc/k8s.io/");
+    let greedy = make("greedy", "x=a; while :; do x=$x$x; done");
+    common::cgroup::wait_for("the limit's effect", || status(&greedy).state == 2);
+    let ended = status(&greedy);
+    assert_eq!(
+        (ended.exit_code, &ended.reason[..]),
+        (137, "OOMKilled"),
+        "{ended:?}"
+    );
+
+    assert_eq!(status(&web).state, 1);
+    let stop = cri::Stop {
+        container_id: web.id.clone(),
+        timeout: 0,
+    };
+    let _: cri::Nothing = cri.call("StopContainer", &stop);
+    assert_eq!(status(&web).exit_code, 137);
+    let _: cri::Nothing = cri.call("StopPodSandbox", &sandbox);
+    let _: cri::Nothing = cri.call("RemovePodSandbox", &sandbox);
+    let root = "/run/containerd/runc/k8s.io";
+    peers.run(["ls", root]).success().out_is("");
 }

@@ -100,13 +100,17 @@ impl Peers {
             .trim()
             .parse()
             .expect("one child");
-        box_image(&peers.root.join("box.tar"), peers.image);
+        box_image(&peers.root.join("box.tar"), peers.image, &["sh"]);
         peers
     }
 
     /// Our binary, by the name by which it is a runtime.
     pub fn runtime(&self) -> String {
         self.path("glassbox-runtime")
+    }
+    /// A path of that place, as seen from outside.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        format!("/proc/{}/root{path}", self.inside).into()
     }
     /// A path in the test's directory, as a word.
     pub fn path(&self, name: &str) -> String {
@@ -239,7 +243,7 @@ pub fn documented(marker: &str, runtime: &str) -> String {
 }
 
 /// Writes an image of a static busybox, as `docker save` did it: every engine loads it.
-fn box_image(to: &Path, name: &str) {
+pub fn box_image(to: &Path, name: &str, command: &[&str]) {
     const APPLETS: [&str; 14] = [
         "cat", "echo", "false", "head", "hostname", "id", "kill", "ls", "sh", "sleep", "test",
         "touch", "tr", "tty",
@@ -276,7 +280,7 @@ fn box_image(to: &Path, name: &str) {
     };
     let config = serde_json::json!({
         "architecture": architecture, "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+        "config": {"Env": ["PATH=/bin"], "Cmd": command},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]},
     })
     .to_string();
