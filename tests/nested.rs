@@ -86,3 +86,34 @@ fn an_engine_in_a_container_runs_containers_with_limits() {
     assert_eq!(left, "");
     host.ok(&["rm", "-fv", "outer"]);
 }
+
+#[test]
+fn in_a_container_of_dockers_defaults_it_says_what_holds_it() {
+    needs!("root");
+    let host = Host::new("nested-filtered");
+    let image = image(&host);
+    let binary = common::binary().display().to_string();
+    let within = [
+        "run",
+        "--rm",
+        "-e",
+        "GLASSBOX_ROOT=/tmp/inner",
+        image,
+        &binary,
+    ];
+    let run = ["run", "--network", "none", "lab", "true"];
+    let said = host.fails(125, &[&within[..], &run].concat());
+    for words in [
+        "cannot split the monitor off",
+        "ENOSYS",
+        "seccomp filter",
+        "--privileged",
+    ] {
+        assert!(said.contains(words), "{words:?} is missing: {said}");
+    }
+    let told = host.ok(&[&within[..], &["inspect", "host"]].concat());
+    assert!(
+        told.contains("the seccomp filter that holds this one"),
+        "{told}"
+    );
+}

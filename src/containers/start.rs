@@ -25,6 +25,7 @@ use super::store::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::journal::{self, Event, Watch};
+use crate::namespaces::split_off;
 use crate::sys::{self, Errno, namespace::Cloned, record::Arena};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -131,7 +132,7 @@ pub fn start(
     lock: File,
 ) -> Result<Started> {
     let (ours, theirs) = sys::socket::socketpair().context("cannot make a socket pair")?;
-    match sys::namespace::clone3(0, None).context("cannot split the monitor off")? {
+    match split_off("the monitor")? {
         Cloned::Child => {
             // A process of its own from here on: it must never return into the caller's code.
             drop((ours, lock));
@@ -169,7 +170,7 @@ pub fn start(
 pub fn adopt(container: &Container, init: Option<OwnedFd>) -> Result<()> {
     let host = Host::detect()?;
     let (ours, theirs) = sys::socket::socketpair().context("cannot make a socket pair")?;
-    match sys::namespace::clone3(0, None).context("cannot split a monitor off")? {
+    match split_off("a monitor")? {
         Cloned::Child => Monitor::adopt(container.clone(), host, init, theirs),
         Cloned::Parent { .. } => {
             drop(theirs);

@@ -5,7 +5,7 @@
 //! this crate writes down.
 //!
 //! What it implements: proc_pid_stat(5), by the crate procfs. Interface: [`stat`], [`parse_stat`],
-//! [`is_dead`], [`start_time`]. Read next: `elf.rs`.
+//! [`is_dead`], [`start_time`], [`is_filtered`]. Read next: `elf.rs`.
 
 use procfs::FromRead;
 pub use procfs::process::Stat;
@@ -30,6 +30,13 @@ pub fn parse_stat(text: &str) -> Option<Stat> {
 /// Ended, and only its parent's wait is missing.
 pub fn is_dead(stat: &Stat) -> bool {
     matches!(stat.state, 'Z' | 'X')
+}
+
+/// Whether a seccomp filter holds this process, as in a container: then ENOSYS and EPERM may be its
+/// answer, and not the kernel's. See seccomp(2), `Seccomp` in proc_pid_status(5).
+pub fn is_filtered() -> bool {
+    let status = super::read_text("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line == "Seccomp:\t2")
 }
 
 /// The start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); `None`

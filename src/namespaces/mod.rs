@@ -27,5 +27,5 @@ pub use foreground::Foreground;
 pub use idmap::{Caller, IdKind, IdMap, MapWriter, map_writer, parse_maps, subordinate_ranges};
 pub use kind::Kind;
 pub use pin::{pin, unpin};
-pub use refusal::{may_administer, refused};
+pub use refusal::{may_administer, refused, split_off};
 pub use run::RunRequest;

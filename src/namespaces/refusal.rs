@@ -4,10 +4,12 @@
 //! one errno has several causes, and the files of /proc/sys tell which it is.
 //! What it implements: the ERRORS sections of clone(2), unshare(2), setns(2); the sysctls of
 //! namespaces(7), Debian's kernel.unprivileged_userns_clone and AppArmor's restriction.
-//! Interface: [`refused`]. Read next: `actions/clone.rs`, which calls it.
+//! Interface: [`refused`], [`split_off`]. Read next: `actions/clone.rs`, which calls it.
 
 use super::Kind;
-use crate::error::{Error, Kind as ErrorKind};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::host::process::is_filtered;
+use crate::sys::namespace::{Cloned, clone3};
 use crate::sys::{Errno, SysError, cred};
 
 /// The error for a namespace call that failed: what could not be done, why, and what to do.
@@ -39,8 +41,28 @@ pub fn refused(what: &str, flags: u64, error: SysError) -> Error {
     wrapped
 }
 
+/// Splits a process off that stays in all namespaces of this one; `whom` names it: "the monitor".
+/// Errors: those of clone(2).
+pub fn split_off(whom: &str) -> Result<Cloned> {
+    clone3(0, None).map_err(|e| {
+        let errno = e.errno;
+        let error = Error::new(format!("cannot split {whom} off")).caused_by(e);
+        match advice(errno, &[]) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    })
+}
+
 fn advice(errno: Errno, kinds: &[Kind]) -> Option<String> {
     match errno {
+        // Docker's filter answers so, that programs may fall back to clone(2), which it can look into.
+        Errno::ENOSYS if is_filtered() => Some(
+            "the seccomp filter that holds this process has no clone3, as in a container with \
+             docker's defaults: run glassbox outside of it, or give that container --privileged"
+                .into(),
+        ),
+        Errno::ENOSYS => Some("clone3 is there since Linux 5.3".into()),
         Errno::EPERM if kinds.contains(&Kind::User) => Some(user_namespace_refused()),
         Errno::EPERM | Errno::EACCES if !may_administer() => Some(
             "this needs CAP_SYS_ADMIN; an ordinary user gets it by a user namespace of its own: \

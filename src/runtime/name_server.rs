@@ -20,6 +20,7 @@
 use super::channel::Channel;
 use crate::error::{Context, Error, Result};
 use crate::journal::{Action, Fact, Planned, Scene};
+use crate::namespaces::split_off;
 use crate::network::dns::{self, Sockets};
 use crate::sys::{self, namespace::Cloned};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -105,7 +106,7 @@ fn receive(channel: BorrowedFd<'_>) -> Result<Sockets> {
 /// thread. Errors: it has ended, or its namespaces cannot be entered.
 pub fn reopen(pidfd: impl AsFd, rootless: bool) -> Result<Sockets> {
     let (outer, inner) = sys::socket::socketpair().context("cannot make a socket pair")?;
-    match sys::namespace::clone3(0, None).context("cannot split a process off")? {
+    match split_off("a process")? {
         Cloned::Child => {
             // A process of its own: it must never return into the caller's code.
             drop(outer);

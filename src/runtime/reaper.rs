@@ -15,6 +15,7 @@
 
 use crate::error::{Context, Result};
 use crate::journal::{Action, Planned, Scene};
+use crate::namespaces::split_off;
 use crate::sys::process::Exit;
 use crate::sys::{self, Errno, fs::CWD, record};
 use std::os::fd::{AsFd, OwnedFd};
@@ -82,7 +83,7 @@ impl Action for Reaper {
 
     fn apply(&self, scene: &mut Scene) -> Result<()> {
         let exit = scene.take_fd(EXIT);
-        match sys::namespace::clone3(0, None).context("cannot split the init off")? {
+        match split_off("the init")? {
             sys::namespace::Cloned::Child => {
                 record::set_pid(record::outer_pid());
                 if self.terminal {

@@ -17,6 +17,7 @@ mod namespaces;
 mod network;
 mod process;
 
+use super::process::is_filtered;
 use crate::sys::{self, Errno, SysError};
 
 /// One question to the kernel.
@@ -67,7 +68,15 @@ impl Ability {
     fn of<T>(result: Result<T, SysError>, how: impl FnOnce(Errno) -> String) -> Self {
         match result {
             Ok(_) => Ability::yes(),
-            Err(e) => Ability::no(e.to_string(), how(e.errno)),
+            Err(e) => {
+                let mut how = how(e.errno);
+                if matches!(e.errno, Errno::ENOSYS | Errno::EPERM) && is_filtered() {
+                    let or = if how.is_empty() { "" } else { "; or " };
+                    how += or;
+                    how += "a process without the seccomp filter that holds this one, as in a container";
+                }
+                Ability::no(e.to_string(), how)
+            }
         }
     }
 }

@@ -92,8 +92,9 @@ pub(super) const PROBES: &[Probe] = &[
         source: "kcmp(2)",
         check: || {
             let pid = std::process::id() as i32;
-            Ability::of(sys::ask::kcmp_memory(pid, pid), |_| {
-                "a kernel built with CONFIG_KCMP".into()
+            Ability::of(sys::ask::kcmp_memory(pid, pid), |errno| match errno {
+                Errno::ENOSYS => "a kernel built with CONFIG_KCMP".into(),
+                _ => "CAP_SYS_PTRACE".into(),
             })
         },
     },
