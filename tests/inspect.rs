@@ -20,6 +20,10 @@ fn a_process_in_known_namespaces() {
     }
     let held = Held::new(WALLS, "hostname inside; sleep 300 & trap \"kill $!\" EXIT");
     let shell = held.init();
+    // It has said that it is ready, and then waits for a line: the snapshot is of a process that sleeps.
+    common::cgroup::wait_for("the shell's sleep", || {
+        glassbox::host::process::stat(shell as i32).is_some_and(|stat| stat.state == 'S')
+    });
     let value = run(["inspect", "--json", "--why", &shell.to_string()])
         .success()
         .json();
