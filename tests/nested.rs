@@ -77,6 +77,11 @@ fn an_engine_in_a_container_runs_containers_with_limits() {
     // Both engines' exec, though the outer container's init had to make room on v2.
     let said = inside(&["exec", "inner", "cat", "/proc/self/cgroup"]);
     assert!(said.contains(&inner) || said.trim() == "0::/", "{said}");
+    let said = host.ok(&["exec", "outer", "cat", "/proc/self/cgroup"]);
+    let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    // On v2 the outer container has a cgroup namespace, and init is in a leaf of its root.
+    let expected = if unified { "0::/glassbox-leaf" } else { &outer };
+    assert!(said.contains(expected), "{said}");
     assert_eq!(
         inside(&["run", "--rm", "small", "sh", "-c", "echo $((6*7))"]),
         "42"

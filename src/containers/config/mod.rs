@@ -267,7 +267,8 @@ fn namespaces(input: &Input<'_>) -> Result<Vec<oci::Namespace>> {
     add(NamespaceType::Uts, "uts", "uts", &h.uts_mode)?;
     let unified = input.host.cgroups.kind == LayoutKind::Unified;
     match h.cgroupns_mode.as_str() {
-        "" if unified && !h.privileged => list.push(namespace(NamespaceType::Cgroup, None)),
+        // Of a privileged one as well: an engine or systemd in it takes its own group for the root.
+        "" if unified => list.push(namespace(NamespaceType::Cgroup, None)),
         "private" => list.push(namespace(NamespaceType::Cgroup, None)),
         "" | "host" => {}
         other => {
