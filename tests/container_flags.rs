@@ -480,3 +480,24 @@ fn an_ordinary_user_runs_containers() {
         "{out}"
     );
 }
+
+/// Held against docker's own answers.
+#[test]
+fn groups_and_files_and_parameters_are_as_dockers() {
+    needs!("root");
+    let host = Host::new("as-dockers");
+    let sh = |flags: &[&str], script: &str| {
+        let words = [&["run", "--rm"], flags, &["lab", "sh", "-c", script]].concat();
+        host.ok(&words)
+    };
+    let groups = "grep ^Groups: /proc/self/status";
+    assert_eq!(sh(&[], groups).trim(), "Groups:\t0");
+    let flags = ["-u", "1000:1001", "--group-add", "7"];
+    assert_eq!(sh(&flags, groups).trim(), "Groups:\t7 1001");
+    let write = "for f in hosts hostname resolv.conf; do (echo >> /etc/$f) 2>&1; done; true";
+    let said = sh(&["--read-only"], write);
+    assert_eq!(said.matches("Read-only file system").count(), 3, "{said}");
+    assert_eq!(sh(&[], write), "");
+    let low = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start";
+    assert_eq!(sh(&["--privileged"], low), "0");
+}

@@ -87,8 +87,9 @@ pub fn steps(process: &Process, linux: &Linux, host: &Host) -> Result<Vec<Step>>
     ));
     let user = &process.user;
     let groups = user.additional_gids.clone();
-    // Where setgroups is denied for good, the groups stay those of the user.
-    let keep_groups = groups.is_empty() && identity::denies_setgroups(linux, host);
+    // Where setgroups is denied for good, the groups stay those of the user; its own is no change.
+    let none_but_own = groups.iter().all(|gid| *gid == user.gid);
+    let keep_groups = none_but_own && identity::denies_setgroups(linux, host);
     steps.push(Step::init(
         Stage::Runtime,
         "user",

@@ -388,7 +388,7 @@ fn sysctls(
     warnings: &mut Vec<String>,
 ) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    if own_network && !input.record.host_config.privileged {
+    if own_network {
         all.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
         if input.id_maps.is_none() {
             all.insert("net.ipv4.ping_group_range".into(), "0\t2147483647".into());

@@ -118,7 +118,11 @@ pub fn all(input: &Input<'_>) -> Result<Vec<oci::Mount>> {
     for name in ["resolv.conf", "hostname", "hosts"] {
         let source = input.names.join(name);
         let destination = format!("/etc/{name}");
-        list.push(bind(&source, &destination, &["rbind", "rprivate"]));
+        let options: &[&str] = match h.readonly_rootfs {
+            true => &["rbind", "rprivate", "ro"],
+            false => &["rbind", "rprivate"],
+        };
+        list.push(bind(&source, &destination, options));
     }
     let users = users(input)?;
     // What the user mounts at a default place replaces the default.

@@ -133,7 +133,10 @@ pub fn resolve(accounts: &Accounts, user: &str, group_add: &[String]) -> Result<
     for group in group_add {
         identity.additional_gids.push(accounts.group_id(group)?);
     }
-    let mut seen = std::collections::BTreeSet::from([identity.gid]);
+    // The primary group is among them: a process that changes its group could otherwise leave it, and
+    // with it what a file forbids to that group (CVE-2022-36109).
+    identity.additional_gids.insert(0, identity.gid);
+    let mut seen = std::collections::BTreeSet::new();
     identity.additional_gids.retain(|gid| seen.insert(*gid));
     Ok(identity)
 }
@@ -206,15 +209,21 @@ mod tests {
                 .map_err(|e| e.message().to_string())
         };
         let some = |u, g, more: &[u32], home: &str| Ok((u, g, more.to_vec(), home.to_string()));
-        assert_eq!(of("", &[]), some(0, 0, &[], "/root"));
-        assert_eq!(of("anna", &[]), some(1000, 100, &[29, 44], "/home/anna"));
-        assert_eq!(of("1000", &[]), some(1000, 100, &[29, 44], "/home/anna"));
+        assert_eq!(of("", &[]), some(0, 0, &[0], "/root"));
+        assert_eq!(
+            of("anna", &[]),
+            some(1000, 100, &[100, 29, 44], "/home/anna")
+        );
+        assert_eq!(
+            of("1000", &[]),
+            some(1000, 100, &[100, 29, 44], "/home/anna")
+        );
         assert_eq!(
             of("anna:audio", &["video", "7"]),
-            some(1000, 29, &[44, 7], "/home/anna")
+            some(1000, 29, &[29, 44, 7], "/home/anna")
         );
-        assert_eq!(of("7", &["users", "100"]), some(7, 0, &[100], "/"));
-        assert_eq!(of("7:8", &[]), some(7, 8, &[], "/"));
+        assert_eq!(of("7", &["users", "100"]), some(7, 0, &[0, 100], "/"));
+        assert_eq!(of("7:8", &[]), some(7, 8, &[8], "/"));
         assert!(
             of("bob", &[])
                 .unwrap_err()
