@@ -500,4 +500,13 @@ fn groups_and_files_and_parameters_are_as_dockers() {
     assert_eq!(sh(&[], write), "");
     let low = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start";
     assert_eq!(sh(&["--privileged"], low), "0");
+    host.ok(&["create", "--name", "looked-at", "lab", "true"]);
+    let format = "{{json .Config.Entrypoint}} {{json .Config.Cmd}} {{.HostConfig.ShmSize}}";
+    let told = host.ok(&["inspect", "-f", format, "looked-at"]);
+    assert_eq!(told, "null [\"true\"] 67108864");
+    host.ok(&["commit", "-m", "a word", "looked-at", "made"]);
+    assert_eq!(
+        host.ok(&["inspect", "-f", "{{.Comment}}", "made"]),
+        "a word"
+    );
 }

@@ -64,6 +64,9 @@ pub fn draft(store: &Store, mut wish: Wish, image: &Image) -> Result<Container> 
     }
     check_conflicts(&wish.config, &wish.host_config)?;
     let h = &mut wish.host_config;
+    if h.shm_size == 0 {
+        h.shm_size = config::SHM;
+    }
     let publishes = h.publish_all_ports || !h.port_bindings.is_empty();
     let unsaid = wish.networks.is_empty() && matches!(h.network_mode.as_str(), "" | "default");
     // A port leads into a network, and for a container that publishes none docker's default is the

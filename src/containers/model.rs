@@ -13,6 +13,14 @@ use crate::spec::image::{Empty, Healthcheck};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
+/// Docker writes `null` for a program that is not said, and readers tell it from an empty one.
+fn null_for_none<S: serde::Serializer>(words: &[String], to: S) -> Result<S::Ok, S::Error> {
+    match words {
+        [] => to.serialize_none(),
+        words => words.serialize(to),
+    }
+}
+
 /// Docker's clients send `null` for a list that is empty.
 fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
@@ -55,12 +63,14 @@ api! {
         /// `NAME=value`, complete.
         env: Vec<String>,
         /// Arguments, or the program when there is no entrypoint.
+        #[serde(serialize_with = "null_for_none")]
         cmd: Vec<String>,
         /// The image as the user named it.
         image: String,
         /// Where the program starts.
         working_dir: String,
         /// The program, before [`cmd`](Self::cmd).
+        #[serde(serialize_with = "null_for_none")]
         entrypoint: Vec<String>,
         /// Free-form notes.
         labels: BTreeMap<String, String>,

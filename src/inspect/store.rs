@@ -197,6 +197,7 @@ pub fn image_keys(image: &Image) -> Value {
         "Id": image.id.to_string(),
         "RepoTags": image.names.iter().map(Reference::familiar).collect::<Vec<_>>(),
         "RepoDigests": digests,
+        "Comment": config.history.last().and_then(|h| h.comment.clone()).unwrap_or_default(),
         "Created": config.created,
         "Author": config.author.clone().unwrap_or_default(),
         "Architecture": config.architecture,

@@ -15,6 +15,7 @@ mod privileges;
 mod resources;
 pub mod users;
 
+pub(super) use mounts::SHM;
 pub use mounts::{Binding, rejoin, volumes_are_filled};
 pub use privileges::parse_security_opts;
 pub use resources::{Abilities, limits};

@@ -39,7 +39,7 @@ const FOREIGN: &str = "mntns=";
 /// The runtime's option for a path below the source.
 const SUBPATH: &str = "subpath=";
 /// Size of /dev/shm when none is asked for.
-const SHM: i64 = 64 << 20;
+pub(in crate::containers) const SHM: i64 = 64 << 20;
 
 /// Every mount in order.
 pub fn all(input: &Input<'_>) -> Result<Vec<oci::Mount>> {

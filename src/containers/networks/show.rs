@@ -85,9 +85,9 @@ pub fn endpoints(container: &Container, runs: bool) -> Value {
         let own = |text: &str| text.parse::<IpAddr>().map(|a| a.to_string()).ok();
         let config = match (own(&wish.ipv4_address), own(&wish.ipv6_address)) {
             (None, None) => Value::Null,
-            (four, six) => {
-                json!({ "IPv4Address": four.unwrap_or_default(), "IPv6Address": six.unwrap_or_default() })
-            }
+            (Some(four), None) => json!({ "IPv4Address": four }),
+            (None, Some(six)) => json!({ "IPv6Address": six }),
+            (Some(four), Some(six)) => json!({ "IPv4Address": four, "IPv6Address": six }),
         };
         let mac = lease.map(|l| l.endpoint.mac.to_string());
         let endpoint = json!({
