@@ -249,6 +249,13 @@ fn new_networks_go_around_the_hosts_routes() {
         "the first is kept for the bridge"
     );
     assert_eq!(subnet("bridge"), "172.18.0.0/16");
+    // Where scripts look for the address.
+    let run = "run -d --network bridge --name aa lab sleep 300";
+    host.ok(&run.split(' ').collect::<Vec<_>>());
+    let short = "{{with .NetworkSettings}}{{.IPAddress}}/{{.IPPrefixLen}} {{.Gateway}}{{end}}";
+    let told = host.ok(&["inspect", "-f", short, "aa"]);
+    assert_eq!(told, "172.18.0.2/16 172.18.0.1");
+    host.ok(&["rm", "-f", "aa"]);
     ip(&["link", "del", "uplink"]);
 }
 

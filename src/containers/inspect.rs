@@ -98,19 +98,39 @@ pub fn docker_keys(container: &Container) -> Result<Value> {
         },
         "Mounts": mounts(container, &Store::of(container)),
         "Config": config,
-        "NetworkSettings": {
-            "SandboxKey": match running {
-                true => format!("/proc/{}/ns/net", status.pid),
-                false => String::new(),
-            },
-            "Ports": networks::show::ports(container, running),
-            "Networks": networks::show::endpoints(container, running),
-        },
+        "NetworkSettings": network_settings(container, running.then_some(status.pid)),
     });
     if let Some(health) = &status.health {
         shown["State"]["Health"] = serde_json::to_value(health).unwrap_or_default();
     }
     Ok(shown)
+}
+
+/// The networks; and what docker said of the default one beside them until API 1.52, which scripts
+/// ask for: `{{.NetworkSettings.IPAddress}}`.
+fn network_settings(container: &Container, pid: Option<i32>) -> Value {
+    let networks = networks::show::endpoints(container, pid.is_some());
+    let mut settings = json!({
+        "SandboxKey": pid.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default(),
+        "Ports": networks::show::ports(container, pid.is_some()),
+        "EndpointID": "",
+        "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "MacAddress": "",
+    });
+    if let (Some(default), Some(all)) = (networks.get("bridge"), settings.as_object_mut()) {
+        for (key, value) in all.iter_mut() {
+            if let Some(said) = default.get(key) {
+                *value = said.clone();
+            }
+        }
+    }
+    settings["Networks"] = json!(networks);
+    settings
 }
 
 /// The user's mounts as docker shows them; volumes lie below `root`.
