@@ -67,9 +67,15 @@ fn docker_runs_containers_on_it() {
     docker.on_terminal(&terminal).exits(4).out_has("/dev/pts/0");
     let small = ["--name=small", "--memory=8m", "--memory-swap=8m", image];
     let eat = ["sh", "-c", "x=$(head -c 30000000 /dev/zero | tr '\\0' a)"];
-    docker.container(&[&small[..], &eat].concat()).exits(137);
-    assert_eq!(docker.inspect("small", "{{.State.OOMKilled}}"), "true");
-    docker.run(&["rm", "small"]).success();
+    // containerd tells of the end and of the lack of memory in two events, in either order, and dockerd
+    // takes no word of the second that comes after the first: so once in a few times is enough.
+    let known = (0..5).any(|_| {
+        docker.container(&[&small[..], &eat].concat()).exits(137);
+        let known = docker.inspect("small", "{{.State.OOMKilled}}") == "true";
+        docker.run(&["rm", "small"]).success();
+        known
+    });
+    assert!(known, "dockerd does not hear that memory ran out");
     docker
         .container(&["-d", "--name=again", "--restart=always", image, "false"])
         .success();
