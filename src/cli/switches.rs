@@ -150,7 +150,8 @@ mod tests {
         let top = Command::new("runtime")
             .arg(Arg::new("rootless").long("rootless"))
             .subcommand(spec)
-            .subcommand(run());
+            .subcommand(run())
+            .subcommand(Command::new("late").defer(|_| run()));
         for (words, wanted) in [
             (
                 "runtime --rootless run spec --rootless=true --bundle=x",
@@ -164,6 +165,7 @@ mod tests {
                 "runtime run --rm=false -it=true id --rm=false",
                 "runtime run -it id --rm=false",
             ),
+            ("runtime late --rm=true -t=0 id", "runtime late --rm id"),
         ] {
             assert_eq!(rewritten(&top, words), wanted);
         }

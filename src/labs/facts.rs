@@ -17,6 +17,7 @@
 //! Interface: [`Facts`]. Read next: `check.rs`.
 
 use crate::error::{Context, Error, Result};
+use crate::namespaces::split_off;
 use crate::sys;
 use std::path::PathBuf;
 
@@ -145,7 +146,7 @@ fn sizes(text: &str) -> String {
 /// Enters one namespace of the process in a child and reads there.
 fn read_inside(pid: i32, kind: &str, flag: i32, read: fn() -> Result<String>) -> Result<String> {
     let (ours, childs) = sys::socket::socketpair().context("cannot make a socket")?;
-    let cloned = sys::namespace::clone3(0, None).context("cannot split off a reader")?;
+    let cloned = split_off("a reader")?;
     let sys::namespace::Cloned::Parent { pidfd, .. } = cloned else {
         // Here runs the child, with the checker's own privileges. It only reads, says what it
         // found and ends; it must not return into the caller's code.

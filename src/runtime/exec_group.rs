@@ -16,7 +16,7 @@
 //! runc-exec(8) `--cgroup`.
 //! Interface: [`SubGroup`], [`place`]. Read next: `exec.rs`.
 
-use crate::cgroups::{CgroupPath, Group};
+use crate::cgroups::{CgroupPath, Group, group::read_file};
 use crate::error::{Error, Kind, Result};
 use crate::host::CgroupLayout;
 use std::path::Path;
@@ -98,8 +98,8 @@ fn follow_init(group: &mut Group, init: i32, layout: &CgroupLayout) {
     let Some(own) = group.dirs.iter_mut().find(|d| d.v2) else {
         return;
     };
-    let control = std::fs::read_to_string(own.dir.join("cgroup.subtree_control"));
-    if control.is_ok_and(|names| !names.trim().is_empty())
+    let handed_on = read_file(&own.dir, "cgroup.subtree_control");
+    if handed_on.is_ok_and(|names| !names.is_empty())
         && let Ok(inits) = Group::of_pid(layout, init)
         && let Some(dir) = inits.unified()
         && Path::new(&dir.path).starts_with(&own.path)
