@@ -344,14 +344,10 @@ pub fn unpause(container: &Container) -> Result<()> {
             format!("container {} is not paused", container.name()),
         ));
     }
-    thaw(container)?;
+    group::thaw(&cgroup(container)?)?;
     settle(container, false)?;
     events::of(container, "unpause", &[]);
     Ok(())
-}
-
-fn thaw(container: &Container) -> Result<()> {
-    group::thaw(&cgroup(container)?)
 }
 
 /// Whether its processes are frozen, whatever its status says.
@@ -359,10 +355,13 @@ fn is_frozen(container: &Container) -> bool {
     cgroup(container).is_ok_and(|group| group::is_frozen(&group) == Some(true))
 }
 
+/// After a signal, which may have ended it: a frozen process of cgroup v2 dies at once, and its
+/// monitor may have removed the group between any two looks at it. A group that is gone has nobody
+/// in it who waits.
 fn thaw_if_frozen(container: &Container) -> Result<()> {
-    match is_frozen(container) {
-        true => thaw(container),
-        false => Ok(()),
+    match cgroup(container) {
+        Ok(group) if group::is_frozen(&group) == Some(true) => group::thaw_dying(&group),
+        _ => Ok(()),
     }
 }
 
