@@ -268,23 +268,16 @@ pub fn begin_journal(dir: &Path, operation: &str) -> Result<()> {
 
 /// Starts the program of a container that waits. Errors: [`Kind::Conflict`] when it does not wait;
 /// why the program could not be executed, or which hook failed.
-pub fn start(container: &mut Container, host: &Host, watch: &mut dyn Watch) -> Result<()> {
+pub fn start(container: &mut Container, watch: &mut dyn Watch) -> Result<()> {
     let _lock = container.lock()?;
     let id = container.record.id.clone();
-    match container.status(host)? {
-        Status::Created => {}
-        Status::Stopped => {
-            return Err(Error::kind(
-                Kind::Conflict,
-                format!("cannot start a container that has stopped: {id}"),
-            ));
-        }
-        other => {
-            return Err(Error::kind(
-                Kind::Conflict,
-                format!("cannot start an already running container: {id} is {other}"),
-            ));
-        }
+    if !container.waits() {
+        // Only whether it is paused is asked of the host.
+        let what = match container.status(&Host::detect()?)? {
+            Status::Stopped => format!("cannot start a container that has stopped: {id}"),
+            other => format!("cannot start an already running container: {id} is {other}"),
+        };
+        return Err(Error::kind(Kind::Conflict, what));
     }
     let spec = container.spec()?;
     if spec.process.is_none() {
@@ -306,7 +299,7 @@ pub fn start(container: &mut Container, host: &Host, watch: &mut dyn Watch) -> R
     let after = hooks::run(Moment::Poststart, &hooks.poststart, &state);
     if after.is_err() {
         // Specification 1.3: the container is stopped, and the error is told.
-        let _ = end(container, host);
+        let _ = Host::detect().and_then(|host| end(container, &host));
     }
     after
 }

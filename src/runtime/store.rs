@@ -250,6 +250,11 @@ impl Container {
         self.record.pid > 0 && process::start_time(self.record.pid) == Some(self.record.pid_start)
     }
 
+    /// Whether it is created, and waits for `start`.
+    pub fn waits(&self) -> bool {
+        self.is_alive() && self.record.ready && self.dir.join(pause::SOCKET).exists()
+    }
+
     /// Where it stands, asked of the kernel.
     pub fn status(&self, host: &Host) -> Result<Status> {
         if !self.is_alive() {

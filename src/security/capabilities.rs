@@ -12,6 +12,7 @@ use crate::spec::runtime as oci;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 /// One capability: its number in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -338,10 +339,13 @@ pub const DOCKER_DEFAULT: CapSet = CapSet(0xa804_25fb);
 /// The kernel's last capability (/proc/sys/kernel/cap_last_cap); the last known one when that
 /// cannot be read.
 pub fn last() -> u8 {
-    crate::host::read_text("/proc/sys/kernel/cap_last_cap")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(COUNT - 1)
+    static LAST: LazyLock<u8> = LazyLock::new(|| {
+        crate::host::read_text("/proc/sys/kernel/cap_last_cap")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(COUNT - 1)
+    });
+    *LAST
 }
 
 /// Every capability of this kernel: what `--privileged` gives.

@@ -35,6 +35,7 @@ use super::line::{Line, Name, to_json};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::fs::File;
+use std::io::IoSlice;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -103,11 +104,12 @@ impl Arena {
         if len == 0 {
             // One write is cheaper than the page faults that it saves: the kernel gets all pages of
             // it at once, and maps them so. Without it all works as well, with more faults.
-            let zeros = vec![0u8; USUAL];
+            static ZEROS: [u8; 4096] = [0; 4096];
+            let zeros = [IoSlice::new(&ZEROS); USUAL / ZEROS.len()];
             let written = super::reading(
-                "pwrite64",
+                "pwritev",
                 || format!("journal, {USUAL} zeros"),
-                || nix::sys::uio::pwrite(file, &zeros, 0),
+                || nix::sys::uio::pwritev(file, &zeros, 0),
             );
             backed = if written == Ok(USUAL) { USUAL } else { 0 };
         }

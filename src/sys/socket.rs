@@ -64,15 +64,19 @@ pub fn recv(fd: impl AsFd) -> SysResult<Option<Vec<u8>>> {
         "recv",
         || raw.to_string(),
         || {
-            let mut buffer = vec![0u8; 64 * 1024];
-            // SAFETY: pointer and length describe `buffer`, live for the call.
-            let n = check(
-                unsafe { libc::recv(raw, buffer.as_mut_ptr().cast(), buffer.len(), 0) } as i64,
-            );
+            // Room for the longest message; memory is touched only where one is written.
+            let mut buffer = Vec::<u8>::with_capacity(64 * 1024);
+            let room = buffer.spare_capacity_mut();
+            // SAFETY: pointer and length describe `room`, live for the call; the kernel reads
+            // nothing of it.
+            let n =
+                check(unsafe { libc::recv(raw, room.as_mut_ptr().cast(), room.len(), 0) } as i64);
             match n {
                 Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
                 Ok(n) => {
-                    buffer.truncate(n as usize);
+                    // SAFETY: the kernel has written that many, and no more than there is room for.
+                    unsafe { buffer.set_len(n as usize) };
+                    buffer.shrink_to_fit();
                     Ok(Some(buffer))
                 }
                 Err(e) => Err(e),

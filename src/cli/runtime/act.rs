@@ -45,7 +45,7 @@ pub(super) struct DeleteArgs {
 
 pub(super) fn start(args: &IdArgs, common: &Common) -> Result<u8> {
     let mut container = common.root.find(&args.id)?;
-    operations::start(&mut container, &Host::detect()?, &mut *common.explain.watch())?;
+    operations::start(&mut container, &mut *common.explain.watch())?;
     Ok(0)
 }
 

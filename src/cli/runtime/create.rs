@@ -66,7 +66,7 @@ pub(super) fn run(args: RunArgs, common: &Common) -> Result<u8> {
     let mut created = make(&args.bundle, common, args.waiting.detach, &host)?;
     let id = args.bundle.id.as_str();
     let clear = || operations::delete(&common.root, id, true, &host);
-    if let Err(error) = operations::start(&mut created.container, &host, &mut *common.explain.watch()) {
+    if let Err(error) = operations::start(&mut created.container, &mut *common.explain.watch()) {
         return Err(match clear() {
             Ok(_) => error,
             Err(more) => error.hint(format!("and the clean-up failed too: {more:#}")),
