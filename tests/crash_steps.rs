@@ -38,6 +38,7 @@ const STEPS: &[&str] = &[
     "setns",
     "write",
     "pwrite64",
+    "pwritev",
     "ftruncate",
     "flock",
     "bind",

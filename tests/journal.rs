@@ -83,7 +83,8 @@ fn ours(seen: &[Call], journal: &[record::Call], commands: &[i32]) -> BTreeMap<i
         // program prints goes by way of the spool into its log, which is not the story of how it was
         // made.
         let apart = |c: &Call| {
-            ["ftruncate", "pwrite64"].contains(&c.name.as_str()) && c.args.contains("/journal>")
+            ["ftruncate", "pwritev", "pwrite64"].contains(&c.name.as_str())
+                && c.args.contains("/journal>")
                 || c.name == "write" && c.args.contains("/log>") && !c.args.contains("/events/log>")
                 || ["openat", "pwrite64"].contains(&c.name.as_str()) && c.args.contains("/spool")
         };
