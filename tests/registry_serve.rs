@@ -131,6 +131,8 @@ fn our_client_logs_in_over_tls() {
     ];
     let registry = OurRegistry::start(&root, &flags);
     assert!(registry.log().contains("listening on https://"));
+    let plain = registry.get("/v2/").has(400); // who forgot the TLS is told
+    assert!(plain.body.starts_with(b"This port speaks HTTPS"));
     let layer = root
         .write("layer.tar", tar(&[("a", b"1")]))
         .display()

@@ -22,8 +22,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -33,6 +33,8 @@ use tokio_rustls::rustls::{self, ServerConfig};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a client that is turned away has to read why.
+const PARTING: Duration = Duration::from_secs(1);
 /// How long requests may go on after the end was asked for.
 const LAST: Duration = Duration::from_secs(10);
 /// How often it is told that all connections are in use.
@@ -184,8 +186,17 @@ async fn run(
                 None => connection(server, stream, peer, watcher).await,
                 // Scanners, and clients that do not trust the certificate, are not told of.
                 Some(acceptor) => {
-                    let secured = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
-                    if let Ok(Ok(stream)) = secured {
+                    let handshake = async {
+                        match speaks_plainly(&stream).await {
+                            true => {
+                                tell_of_tls(stream).await;
+                                None
+                            }
+                            false => acceptor.accept(stream).await.ok(),
+                        }
+                    };
+                    let secured = tokio::time::timeout(HANDSHAKE, handshake).await;
+                    if let Ok(Some(stream)) = secured {
                         connection(server, stream, peer, watcher).await;
                     }
                 }
@@ -198,6 +209,30 @@ async fn run(
     let last = server.clone();
     let _ = tokio::task::spawn_blocking(move || write_indexes(&last)).await;
     Ok(())
+}
+
+/// Whether a client that shall speak TLS speaks HTTP: a request begins with a letter, and TLS with
+/// the number of its record (22).
+async fn speaks_plainly(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    matches!(stream.peek(&mut first).await, Ok(1)) && first[0].is_ascii_alphabetic()
+}
+
+/// Tells such a client what it did, and waits a moment until it has read that: what is closed
+/// before its request was read is reset, and the answer with it.
+async fn tell_of_tls(mut stream: TcpStream) {
+    let why = "This port speaks HTTPS, and the request came as plain HTTP.\n";
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{why}",
+        why.len()
+    );
+    let _ = tokio::time::timeout(PARTING, async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    })
+    .await; // who has gone already needs no answer
 }
 
 async fn connection(
