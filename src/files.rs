@@ -6,7 +6,10 @@
 //!
 //! What it implements: rename(2), fsync(2), flock(2). Interface: [`write_atomically`],
 //! [`write_even_if_full`], [`read_json`], [`read_json_at`], [`from_json`], [`to_json`], [`lock`],
-//! [`open_lock`]. Read next: `containers/state.rs` and `runtime/store.rs`, which keep state by it.
+//! [`open_lock`]; [`output`] for files that a user names. Read next: `containers/state.rs` and
+//! `runtime/store.rs`, which keep state by it.
+
+pub mod output;
 
 use crate::error::{Context, Error, Result};
 use crate::sys;

@@ -255,6 +255,48 @@ fn what_changed_and_nothing_that_the_engine_did() {
     assert_eq!(host.ok(&["diff", "never"]), "");
 }
 
+/// What is written with `-o` takes its name when it is whole, and a device is written to, never
+/// replaced: as root, /dev/null is at stake.
+#[test]
+fn an_output_file_is_replaced_whole_or_not_at_all() {
+    needs!("root");
+    let host = Host::new("output");
+    host.ok(&["create", "--name", "box", "lab"]);
+    let node = host.root.join("null");
+    let kind = nix::sys::stat::SFlag::S_IFCHR;
+    let (mode, number) = (nix::sys::stat::Mode::S_IRWXU, nix::libc::makedev(1, 3));
+    nix::sys::stat::mknod(&node, kind, mode, number).unwrap();
+    let null = node.display().to_string();
+    let tree = host.root.join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    host.ok(&["export", "-o", &null, "box"]);
+    host.ok(&["image", "save", "-o", &null, "lab"]);
+    let tree = tree.display().to_string();
+    Run::new(["layer", "create", "-o", &null, &tree])
+        .go()
+        .success();
+    assert_eq!(std::fs::metadata(&node).unwrap().rdev(), number);
+
+    let file = host.root.join("old.tar");
+    let name = file.display().to_string();
+    let layers = host.root.path().read_dir().unwrap().flatten();
+    let layers: Vec<_> = layers.filter(|e| e.file_name() == "layers").collect();
+    assert_eq!(layers.len(), 1, "where layers are");
+    std::fs::write(&file, "old").unwrap();
+    let away = host.root.join("away");
+    std::fs::rename(layers[0].path(), &away).unwrap();
+    host.go(&["export", "-o", &name, "box"])
+        .fails(1, &["cannot export container box"]);
+    std::fs::rename(&away, layers[0].path()).unwrap();
+    assert_eq!(read(&file), "old");
+    host.ok(&["export", "-o", &name, "box"]);
+    assert!(std::fs::metadata(&file).unwrap().len() > 100_000);
+    let parts = host.root.path().read_dir().unwrap().flatten();
+    let parts = parts.filter(|e| e.file_name().to_string_lossy().contains(".part-"));
+    assert_eq!(parts.count(), 0, "something is left behind");
+    host.ok(&["rm", "box"]);
+}
+
 #[test]
 fn an_export_is_the_root_without_what_is_mounted() {
     needs!("root");

@@ -487,7 +487,7 @@ impl ContainerFlags {
         let Some(path) = &self.cidfile else {
             return Ok(());
         };
-        crate::containers::state::write_atomically(path, id, 0o644, false)
+        crate::files::output::write(path, id, 0o644)
             .map_err(|e| e.hint("--cidfile names a file in a directory that exists"))
     }
 

@@ -6,8 +6,8 @@ use super::own_namespace::{When, command_again};
 use crate::containers::files::view::View;
 use crate::containers::store::Store;
 use crate::error::{Context, Error, Kind, Result};
+use crate::files::output::Output;
 use crate::layers::{apply::Target, create};
-use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -38,20 +38,19 @@ pub fn run(args: Args) -> Result<u8> {
     let what = || format!("cannot export container {}", container.name());
     command_again(&store, &container, When::Always).with_context(what)?;
     // Opened first: the view may leave this mount namespace.
-    let out: Box<dyn Write> = match &args.output {
-        Some(path) => Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
-        None => Box::new(std::io::stdout().lock()),
+    let mut file = match &args.output {
+        Some(path) => Some(Output::create(path, 0o666)?),
+        None => None,
     };
-    let write = || -> Result<()> {
-        let view = View::open(&store, &container, false)?;
-        let mut out = BufWriter::with_capacity(256 << 10, out);
-        create::create(&view.path(), Target::Plain, &mut out)?;
-        out.flush().context("cannot write the archive")
+    let view = View::open(&store, &container, false).with_context(what)?;
+    let out: &mut dyn Write = match &mut file {
+        Some(file) => file,
+        None => &mut std::io::stdout().lock(),
     };
-    write().with_context(what).inspect_err(|_e| {
-        if let Some(path) = &args.output {
-            let _ = std::fs::remove_file(path); // the first failure says more
-        }
-    })?;
+    let mut out = BufWriter::with_capacity(256 << 10, out);
+    create::create(&view.path(), Target::Plain, &mut out).with_context(what)?;
+    out.flush().context("cannot write the archive").with_context(what)?;
+    drop(out);
+    file.map_or(Ok(()), Output::finish)?;
     Ok(0)
 }

@@ -250,7 +250,7 @@ fn send(socket: &Path, fd: &OwnedFd, what: &str) -> Result<()> {
 
 /// Writes a process id for the caller; whoever reads the file sees a whole number.
 pub fn write_pid(file: &Path, pid: i32) -> Result<()> {
-    files::write_atomically(file, &pid.to_string(), 0o644, false)
+    files::output::write(file, &pid.to_string(), 0o644)
 }
 
 /// Records what follows in the container's journal. `GLASSBOX_JOURNAL=off` leaves it off.

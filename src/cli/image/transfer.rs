@@ -5,6 +5,7 @@
 use super::Root;
 use crate::containers::time::Time;
 use crate::error::{Context, Error, Kind, Result};
+use crate::files::output::Output;
 use crate::images::from_host::Collection;
 use crate::images::{self, Format, Image, Reference, apply_change, remote};
 use crate::spec::image::{Config, History, ImageConfig, Platform};
@@ -148,16 +149,13 @@ pub fn save(args: SaveArgs) -> Result<u8> {
     };
     let what = || format!("cannot write {}", output.display());
     let slash = output.as_os_str().as_encoded_bytes().ends_with(b"/");
-    let beside = |suffix: &str| {
-        let name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        output.with_file_name(format!(".{name}.{suffix}-{}", std::process::id()))
-    };
     // Written beside and renamed: nothing half-written ever has the name.
     if output.is_dir() || slash {
         if output.read_dir().is_ok_and(|mut d| d.next().is_some()) {
             return Err(Error::kind(Kind::Conflict, format!("{} is not empty", output.display())));
         }
-        let temporary = beside("dir");
+        let name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let temporary = output.with_file_name(format!(".{name}.dir-{}", std::process::id()));
         std::fs::create_dir(&temporary).with_context(what)?;
         let result = images::save_directory(&store, &chosen, format, &temporary)
             .and_then(|()| std::fs::rename(&temporary, &output).with_context(what));
@@ -166,15 +164,9 @@ pub fn save(args: SaveArgs) -> Result<u8> {
         }
         result?;
     } else {
-        let temporary = beside("part");
-        let result = File::create(&temporary)
-            .with_context(what)
-            .and_then(|f| images::save(&store, &chosen, format, BufWriter::new(f)))
-            .and_then(|()| std::fs::rename(&temporary, &output).with_context(what));
-        if result.is_err() {
-            let _ = std::fs::remove_file(&temporary); // the first failure says more
-        }
-        result?;
+        let mut file = Output::create(&output, 0o666)?;
+        images::save(&store, &chosen, format, BufWriter::new(&mut file))?;
+        file.finish()?;
     }
     Ok(0)
 }

@@ -3,6 +3,7 @@
 //! Read next: `mount.rs`; the work is done by [`crate::layers`].
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::files::output::Output;
 use crate::layers::apply::Target;
 use crate::layers::compression::{Compression, Decoded, Encoder};
 use crate::layers::{apply as applying, create as creating, diff as differing};
@@ -38,16 +39,10 @@ impl Out {
             let out = BufWriter::with_capacity(256 * 1024, std::io::stdout().lock());
             return encode(out, self.compression, write).map(|(value, _)| value);
         };
-        let what = || format!("cannot write {}", output.display());
-        let name = output.file_name().with_context(what)?.to_string_lossy().into_owned();
-        let temporary = output.with_file_name(format!(".{name}.part-{}", std::process::id()));
-        let result = File::create(&temporary)
-            .with_context(what)
-            .and_then(|f| encode(BufWriter::with_capacity(256 * 1024, f), self.compression, write))
-            .and_then(|done| std::fs::rename(&temporary, output).with_context(what).map(|()| done));
-        let (value, written) = result.inspect_err(|_e| {
-            let _ = std::fs::remove_file(&temporary); // the first failure says more
-        })?;
+        let mut file = Output::create(output, 0o666)?;
+        let out = BufWriter::with_capacity(256 * 1024, &mut file);
+        let (value, written) = encode(out, self.compression, write)?;
+        file.finish()?;
         if self.json {
             ui::print_json(&json!({
                 "digest": written.digest, "size": written.size, "diff_id": written.diff_id,
