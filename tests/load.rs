@@ -374,3 +374,26 @@ fn a_lost_cgroup_is_said_and_cleared_up() {
     );
     host.ok(&["rm", "-f", "box"]);
 }
+
+/// A monitor that removes its container (`--rm`), and a command that has the container's lock and
+/// waits for the monitor's end: neither may wait for the other.
+#[test]
+fn what_goes_by_itself_can_be_removed_and_started_meanwhile() {
+    needs!("root");
+    let host = Host::new("goes");
+    for round in 0..40 {
+        let nap = format!("0.0{}", round % 10);
+        let run = ["run", "-d", "--rm", "--name", "box", "lab", "sleep", &nap];
+        host.ok(&run);
+        std::thread::scope(|scope| {
+            let remove = scope.spawn(|| host.go(&["rm", "-f", "box"]));
+            let start = host.go(&["start", "box"]);
+            let remove = remove.join().expect("a thread");
+            for done in [start, remove] {
+                let gone = done.stderr.contains("no such container");
+                assert!(done.code() == 0 || gone, "{done}");
+            }
+        });
+        host.go(&["rm", "-f", "box"]);
+    }
+}

@@ -91,7 +91,8 @@ pub fn exec(
         events::of(container, action, &attributes);
     };
     with_id(&format!("exec_create: {command}"), &[]);
-    let launched = runtime::exec(request, &mut (), options).map_err(not_executed)?;
+    let launched = runtime::exec(request, &mut (), options)
+        .map_err(|e| lifecycle::or_ended(container, &status, not_executed(e)))?;
     with_id(&format!("exec_start: {command}"), &[]);
     if wish.detach {
         return Ok(Finished::Detached);

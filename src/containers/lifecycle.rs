@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Docker's wait between the stop signal and the kill, in seconds.
 const STOP_TIMEOUT: i64 = 10;
+/// How long a process may take from giving up its namespaces to its end, in milliseconds.
+const EXITING: i32 = 200;
 
 /// The config.json of its last start. Errors: it has never been started.
 pub fn spec(container: &Container) -> Result<Spec> {
@@ -37,17 +39,39 @@ fn tell(container: &Container, word: &Message) -> Result<()> {
 
 /// The first process, by a descriptor that cannot mean another one. Errors: it does not run.
 pub fn init(container: &Container, status: &Status) -> Result<OwnedFd> {
-    let gone = || {
-        Error::kind(
-            Kind::Conflict,
-            format!("container {} is not running", container.name()),
-        )
-    };
+    let gone = || not_running(container);
     let pidfd = sys::process::pidfd_open(status.pid).map_err(|_| gone())?;
     match state::process_start(status.pid) {
         Some(start) if start == status.pid_start => Ok(pidfd),
         _ => Err(gone()),
     }
+}
+
+/// Whether its first process has ended, or is about to: one that exits has left its namespaces and
+/// its root for a moment before it counts as ended. For who has failed at one that seemed to run.
+pub fn has_ended(container: &Container, status: &Status) -> bool {
+    let Ok(init) = init(container, status) else {
+        return true;
+    };
+    let end = Interest {
+        fd: init.as_fd(),
+        read: true,
+        write: false,
+    };
+    poll::poll(&[end], EXITING).is_ok_and(|ready| ready.iter().any(|r| r.readable))
+}
+
+/// What `error` really was, where the first process has ended while somebody worked on it.
+pub fn or_ended(container: &Container, status: &Status, error: Error) -> Error {
+    match has_ended(container, status) {
+        true => not_running(container),
+        false => error,
+    }
+}
+
+fn not_running(container: &Container) -> Error {
+    let what = format!("container {} is not running", container.name());
+    Error::kind(Kind::Conflict, what)
 }
 
 /// Sends a signal to its first process. A killing one means that it shall stay ended.
@@ -62,7 +86,11 @@ pub fn kill(container: &Container, signal: i32) -> Result<()> {
     if signal == libc::SIGKILL || signal == libc::SIGTERM {
         tell(container, &Message::UserStop)?;
     }
-    sys::process::pidfd_send_signal(&pidfd, signal).with_context(what)?;
+    match sys::process::pidfd_send_signal(&pidfd, signal) {
+        Err(e) if e.errno == sys::Errno::ESRCH => Err(not_running(container)),
+        other => other.map_err(Error::from),
+    }
+    .with_context(what)?;
     if signal == libc::SIGKILL {
         thaw_if_frozen(container)?; // v1 delivers even SIGKILL only to what is not frozen
     }
@@ -326,7 +354,9 @@ pub fn pause(container: &Container) -> Result<()> {
         ));
     }
     container.must_run(&status)?;
-    group::freeze(&cgroup(container)?)?;
+    cgroup(container)
+        .and_then(|group| group::freeze(&group))
+        .map_err(|e| or_ended(container, &status, e))?;
     settle(container, true).inspect_err(|_e| {
         let _ = thaw_if_frozen(container); // the first error is the one to tell
     })?;
@@ -344,7 +374,9 @@ pub fn unpause(container: &Container) -> Result<()> {
             format!("container {} is not paused", container.name()),
         ));
     }
-    group::thaw(&cgroup(container)?)?;
+    cgroup(container)
+        .and_then(|group| group::thaw(&group))
+        .map_err(|e| or_ended(container, &status, e))?;
     settle(container, false)?;
     events::of(container, "unpause", &[]);
     Ok(())

@@ -539,8 +539,15 @@ impl Monitor {
         // a monitor and repairs it.
         let _ = self.container.write_status(&self.status);
         let _ = remove::remove_tree(&self.container.run);
-        if self.container.record.host_config.auto_remove
-            && let Ok(_lock) = self.container.lock()
+        if !self.container.record.host_config.auto_remove {
+            return;
+        }
+        // Who changes a container holds its lock and may wait for ours: never the other way round.
+        self.lock = None;
+        if let Ok(_lock) = self.container.lock()
+            && let Ok(status) = self.container.written_status()
+            && !status.phase.is_live() // or somebody has started it meanwhile
+            && let Ok(_monitor) = self.container.lock_monitor()
         {
             let _ = remove::remove_directories(&self.container, true); // the next command sweeps
             sys::record::install(None); // with it went its journal

@@ -22,7 +22,7 @@ use super::start;
 use super::state::{self, Phase, Status};
 use super::store::Container;
 use super::time::Time;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::sys;
 use std::os::fd::OwnedFd;
@@ -62,6 +62,20 @@ pub fn settled(container: &Container) -> Result<Status> {
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// [`settled`], after a process has been seen to be gone that `seen` calls alive: its monitor writes
+/// that down in a moment. Errors: it does not.
+pub fn after(container: &Container, seen: &Status) -> Result<Status> {
+    for _ in 0..400 {
+        let status = settled(container)?;
+        if (status.phase, status.pid) != (seen.phase, seen.pid) {
+            return Ok(status);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let what = format!("the monitor of container {} does not say", container.name());
+    Err(Error::new(what).hint("its program has ended, and its status is still that of before"))
 }
 
 /// [`status`] for a caller that holds the container's lock.

@@ -21,6 +21,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The hidden first word that makes our binary remove a directory and nothing else.
 pub const COMMAND: &str = "remove-tree";
@@ -124,6 +125,13 @@ fn remove_from_here(path: &Path) -> Result<()> {
         Err(e) if e.errno == Errno::ENOENT => return Ok(()),
         Err(e) => return Err(e).with_context(what),
     };
+    for _ in 0..10 {
+        match remove_at(&parent, Path::new(name)) {
+            // Who wanted the lock when it went makes the file anew, and sees then that all has gone.
+            Err(e) if e.errno == Errno::ENOTEMPTY => std::thread::sleep(Duration::from_millis(5)),
+            other => return other.with_context(what),
+        }
+    }
     remove_at(&parent, Path::new(name)).with_context(what)
 }
 

@@ -334,12 +334,13 @@ impl Container {
         }
     }
     /// Takes the monitor's lock: there is at most one monitor, and none while it is removed.
-    /// Somebody who only asks holds it for a moment, so it is tried for two seconds. Errors:
+    /// Somebody who only asks holds it for a moment, and one that ends has its last words, so it is
+    /// tried for ten seconds. Errors:
     /// [`Kind::Conflict`] when a monitor lives.
     pub fn lock_monitor(&self) -> Result<File> {
         let path = self.monitor_lock();
         let file = open_lock(&path)?;
-        for _ in 0..2000 {
+        for _ in 0..10_000 {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(std::fs::TryLockError::WouldBlock) => {

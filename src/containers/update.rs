@@ -84,7 +84,8 @@ pub fn update(
     ));
     let done = journal::execute(&plan, &mut Scene::new(), &mut differences, &options);
     crate::sys::record::install(None);
-    done.with_context(|| format!("cannot update container {}", container.name()))?;
+    done.map_err(|e| lifecycle::or_ended(container, &status, e))
+        .with_context(|| format!("cannot update container {}", container.name()))?;
     warnings.extend(differences.0);
     events::of(&new, "update", &[]);
     Ok(warnings)

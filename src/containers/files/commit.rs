@@ -11,8 +11,9 @@
 //! What it implements: docker's `commit`; image-spec "Image Configuration", "Layer".
 //! Interface: [`Wish`], [`commit`], [`COMMAND`]. Read next: [`crate::images::Staging`].
 
+use super::super::state::{Phase, Status};
 use super::super::store::{Container, Store};
-use super::super::{events, inside, lifecycle, time::Time};
+use super::super::{events, inside, lifecycle, reconcile, time::Time};
 use super::changes;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::{self, Image, Reference, apply_change, descriptor};
@@ -52,16 +53,16 @@ pub fn commit(store: &Store, container: &Container, wish: &Wish) -> Result<Image
     for change in &wish.changes {
         apply_change(&mut config, change)?;
     }
-    let status = super::super::reconcile::settled(container)?;
-    let paused = wish.pause && status.phase == super::super::Phase::Running;
-    if paused {
-        lifecycle::pause(container).map_err(|e| {
-            e.hint("without a cgroup nothing can be paused: --no-pause commits while it runs")
-        })?;
-    }
+    let paused = match wish.pause {
+        true => pause_what_runs(container)?,
+        false => None,
+    };
     let made = write(store, container, wish, config);
-    if paused {
-        lifecycle::unpause(container)?;
+    if let Some(status) = paused
+        && let Err(e) = lifecycle::unpause(container)
+        && !lifecycle::has_ended(container, &status)
+    {
+        return Err(e); // of one that has ended, it changes nothing
     }
     let made = made.with_context(|| format!("cannot commit container {}", container.name()))?;
     let name = wish
@@ -72,6 +73,22 @@ pub fn commit(store: &Store, container: &Container, wish: &Wish) -> Result<Image
     let attributes = [("imageID", made.id.to_string()), ("imageRef", name)];
     events::of(container, "commit", &attributes);
     Ok(made)
+}
+
+/// Pauses it when it runs: as what it ran. `None` when nothing has to be paused.
+fn pause_what_runs(container: &Container) -> Result<Option<Status>> {
+    let status = reconcile::settled(container)?;
+    if status.phase != Phase::Running {
+        return Ok(None);
+    }
+    match lifecycle::pause(container) {
+        Ok(()) => Ok(Some(status)),
+        // It has ended meanwhile, and its group may be gone: nobody writes any more.
+        Err(_) if lifecycle::has_ended(container, &status) => Ok(None),
+        Err(e) => {
+            Err(e.hint("without a cgroup nothing can be paused: --no-pause commits while it runs"))
+        }
+    }
 }
 
 fn write(store: &Store, container: &Container, wish: &Wish, config: Config) -> Result<Image> {

@@ -14,7 +14,7 @@
 //! Read next: `copy.rs`.
 
 use super::super::actions::make_all;
-use super::super::state::Phase;
+use super::super::state::{Phase, Status};
 use super::super::store::{Container, Store};
 use super::super::{image, lifecycle, reconcile, volumes};
 use crate::error::{Context, Error, Kind, Result};
@@ -40,11 +40,31 @@ impl View {
     /// Opens it; with `mounts`, its volumes are in their places. Errors: it is between two starts;
     /// a stopped one of an ordinary user.
     pub fn open(store: &Store, container: &Container, mounts: bool) -> Result<View> {
-        let status = reconcile::settled(container)?;
+        let mut status = reconcile::settled(container)?;
+        // It may end, or start, between two looks at it; whoever does that all the time is told.
+        for _ in 0..4 {
+            let opened = Self::of(store, container, &status, mounts);
+            if opened.is_ok() {
+                return opened;
+            }
+            let ran = matches!(status.phase, Phase::Running | Phase::Paused);
+            let next = match ran && lifecycle::has_ended(container, &status) {
+                true => reconcile::after(container, &status)?, // its monitor says so in a moment
+                false => reconcile::settled(container)?,
+            };
+            if (next.phase, next.pid) == (status.phase, status.pid) {
+                return opened;
+            }
+            status = next;
+        }
+        Self::of(store, container, &status, mounts)
+    }
+
+    fn of(store: &Store, container: &Container, status: &Status, mounts: bool) -> Result<View> {
         let what = || format!("cannot open the root of container {}", container.name());
         match status.phase {
             Phase::Running | Phase::Paused => {
-                let pidfd = lifecycle::init(container, &status)?;
+                let pidfd = lifecycle::init(container, status)?;
                 let proc = PathBuf::from(format!("/proc/{}", status.pid));
                 let root = match mounts {
                     true => {

@@ -12,7 +12,7 @@
 use super::super::model::EndpointConfig;
 use super::super::state::{self, Phase, Status};
 use super::super::store::{Container, Store};
-use super::super::{names, reconcile};
+use super::super::{lifecycle, names, reconcile};
 use super::lease::{self, Seat};
 use super::record::{self, Network};
 use super::{traces, walls, wanted};
@@ -91,6 +91,7 @@ pub fn connect(store: &Store, container: &Container, wish: &EndpointConfig) -> R
         if let Err(e) = joined {
             let undone = lease::give_back(store, container.id(), Some(&network.name));
             let undone = undone.and(traces::settle(store));
+            let e = lifecycle::or_ended(&container, &status, e);
             return Err(match undone {
                 Ok(()) => e,
                 Err(more) => e.hint(format!("and the clean-up failed too: {more:#}")),
@@ -162,12 +163,22 @@ pub fn disconnect(store: &Store, container: &Container, target: &str) -> Result<
         return Err(Error::kind(Kind::Conflict, text));
     }
     if let Some(lease) = lease.filter(|_| runs(&status)) {
-        let socket = socket_of(&status)?;
-        link::delete(&socket, &lease.endpoint.inside)?;
-        lease::give_back(store, container.id(), Some(&network.name))?;
-        traces::settle(store)?;
-        if !lease.endpoint.gateways.is_empty() {
-            another_way_out(store, &container, &socket)?;
+        let unplug = || {
+            let socket = socket_of(&status)?;
+            link::delete(&socket, &lease.endpoint.inside)?;
+            Ok(socket)
+        };
+        match unplug() {
+            Ok(socket) => {
+                lease::give_back(store, container.id(), Some(&network.name))?;
+                traces::settle(store)?;
+                if !lease.endpoint.gateways.is_empty() {
+                    another_way_out(store, &container, &socket)?;
+                }
+            }
+            // Its namespace is going, and its monitor takes back what is outside.
+            Err(_) if lifecycle::has_ended(&container, &status) => {}
+            Err(e) => return Err(e),
         }
     }
     keep(&container, all)
