@@ -275,6 +275,8 @@ fn an_output_file_is_replaced_whole_or_not_at_all() {
     Run::new(["layer", "create", "-o", &null, &tree])
         .go()
         .success();
+    host.go(&["cp", "-L", "box:/bin/sh", &null])
+        .fails(1, &["must be a directory or a regular file", "stdout"]);
     assert_eq!(std::fs::metadata(&node).unwrap().rdev(), number);
 
     let file = host.root.join("old.tar");

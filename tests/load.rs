@@ -376,20 +376,25 @@ fn a_lost_cgroup_is_said_and_cleared_up() {
 }
 
 /// A monitor that removes its container (`--rm`), and a command that has the container's lock and
-/// waits for the monitor's end: neither may wait for the other.
+/// waits for the monitor's end: neither may wait for the other. And what is started again while it
+/// is removed is removed all the same.
 #[test]
-fn what_goes_by_itself_can_be_removed_and_started_meanwhile() {
+fn what_is_removed_can_end_and_start_meanwhile() {
     needs!("root");
     let host = Host::new("goes");
-    for round in 0..40 {
+    let (start, restart) = (&["start", "box"][..], &["restart", "-t", "0", "box"][..]);
+    for round in 0..60 {
         let nap = format!("0.0{}", round % 10);
-        let run = ["run", "-d", "--rm", "--name", "box", "lab", "sleep", &nap];
-        host.ok(&run);
+        let (flag, nap, other) = match round % 3 {
+            0 => ("--init=false", "1000", restart),
+            _ => ("--rm", &*nap, start),
+        };
+        host.ok(&["run", "-d", flag, "--name", "box", "lab", "sleep", nap]);
         std::thread::scope(|scope| {
             let remove = scope.spawn(|| host.go(&["rm", "-f", "box"]));
-            let start = host.go(&["start", "box"]);
+            let other = host.go(other);
             let remove = remove.join().expect("a thread");
-            for done in [start, remove] {
+            for done in [other, remove] {
                 let gone = done.stderr.contains("no such container");
                 assert!(done.code() == 0 || gone, "{done}");
             }

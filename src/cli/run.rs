@@ -126,6 +126,9 @@ pub fn follow(
         // A dying process closes its socket before its lock, so this may take more than one look.
         let Some(next) = lifecycle::reach(container)? else {
             let status = reconcile::status(container)?;
+            if status.error.is_empty() {
+                return Ok(status.exit_code as u8); // it had come to its end before it heard of us
+            }
             return Err(Error::new(format!("the monitor of container {} was killed", container.name()))
                 .caused_by(Error::new(status.error)));
         };

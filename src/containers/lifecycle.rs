@@ -272,30 +272,39 @@ pub fn wait(container: &Container) -> Result<i32> {
 /// Removes it, and with `volumes` those of its volumes that nobody has named and nobody else uses.
 /// Errors: it runs and `force` was not given.
 pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
-    let status = reconcile::settled(container)?;
-    if status.phase.is_live() {
-        if !force {
-            let what = if status.phase == Phase::Paused {
-                "paused"
-            } else {
-                "running"
-            };
-            return Err(Error::kind(
-                Kind::Conflict,
-                format!(
-                    "cannot remove container \"{}\": container is {what}",
-                    container.name()
-                ),
-            )
-            .hint("stop the container before removing or force remove"));
+    let _lock = loop {
+        let status = reconcile::settled(container)?;
+        if status.phase.is_live() {
+            if !force {
+                let what = if status.phase == Phase::Paused {
+                    "paused"
+                } else {
+                    "running"
+                };
+                return Err(Error::kind(
+                    Kind::Conflict,
+                    format!(
+                        "cannot remove container \"{}\": container is {what}",
+                        container.name()
+                    ),
+                )
+                .hint("stop the container before removing or force remove"));
+            }
+            stop(container, Some(0), Some(libc::SIGKILL))?;
         }
-        stop(container, Some(0), Some(libc::SIGKILL))?;
-    }
-    // With --rm its monitor may have been faster.
-    let Ok(_lock) = container.lock() else {
-        return Ok(());
+        // With --rm its monitor may have been faster.
+        let Ok(lock) = container.lock() else {
+            return Ok(());
+        };
+        let status = reconcile::repair(container)?;
+        if !container.dir.join("container.json").exists() {
+            return Ok(()); // --rm, and its monitor was killed: that has cleared it away
+        }
+        if !status.phase.is_live() {
+            break lock;
+        }
+        // Somebody has started it between its end and the lock: once more from the beginning.
     };
-    reconcile::repair(container)?;
     // Held until the directory is gone, so that no monitor begins meanwhile.
     let _monitor = container.lock_monitor()?;
     reconcile::clear(container)?;

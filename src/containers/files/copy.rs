@@ -57,6 +57,11 @@ impl Place {
     fn is_directory(&self) -> bool {
         self.mode.is_some_and(|m| m & libc::S_IFMT == libc::S_IFDIR)
     }
+    /// Something is there that is neither a directory nor a regular file.
+    fn is_special(&self) -> bool {
+        self.mode
+            .is_some_and(|m| !matches!(m & libc::S_IFMT, libc::S_IFDIR | libc::S_IFREG))
+    }
     fn name(&self) -> Option<&OsStr> {
         self.path.file_name()
     }
@@ -236,6 +241,14 @@ pub fn copy(
     let target = to.locate(destination, true)?;
     let described = || to.describe(destination);
     let directory = source.is_directory();
+    // What is unpacked replaces what is there: a device, /dev/null among them, would be gone.
+    if target.is_special() {
+        let what = format!(
+            "destination {} must be a directory or a regular file",
+            described()
+        );
+        return Err(Error::new(what).hint("`-` in its place is an archive on stdout"));
+    }
     let place = match (directory, target.mode.is_some(), target.is_directory()) {
         (true, true, false) => {
             return Err(Error::new(format!(
