@@ -550,9 +550,9 @@ impl Monitor {
             && let Ok(_monitor) = self.container.lock_monitor()
         {
             let _ = remove::remove_directories(&self.container, true); // the next command sweeps
-            sys::record::install(None); // with it went its journal
-            self.record = None;
         }
+        sys::record::install(None); // with it goes its journal, which a new start writes anew
+        self.record = None;
     }
 
     /// The last of it: its journal is whole, and another monitor may come.

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// A file that is being written.
@@ -72,7 +72,9 @@ impl Output {
         let mut part = OsString::from(".");
         part.push(&name);
         part.push(format!(".part-{}", std::process::id()));
-        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW;
+        // What is left of one that was killed, or what somebody has put there in a directory of all.
+        let _ = sys::fs::unlinkat(&dir, &part, 0);
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
         let file = File::from(sys::fs::openat(&dir, &part, flags, mode)?);
         let output = Output {
             path: path.into(),
@@ -80,6 +82,8 @@ impl Output {
             beside: Some(Beside { dir, part, name }),
         };
         if let Some(there) = there {
+            // Root's output into somebody's file stays his; others can give nothing away.
+            let _ = fchown(&output.file, Some(there.uid()), Some(there.gid()));
             let as_before = std::fs::Permissions::from_mode(there.permissions().mode() & 0o777);
             let set = output.file.set_permissions(as_before);
             set.context("cannot give it the mode of the old one")?;
@@ -143,6 +147,9 @@ mod tests {
         let path = dir.path().join("out");
         std::fs::write(&path, "old").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let mine = nix::unistd::geteuid().as_raw();
+        let owner = if mine == 0 { 1234 } else { mine };
+        fchown(File::open(&path).unwrap(), Some(owner), None).unwrap();
         let mut output = Output::create(&path, 0o666).unwrap();
         output.write_all(b"half").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
@@ -151,8 +158,8 @@ mod tests {
         assert_eq!(names(dir.path()), ["out"]);
         write(&path, "new", 0o666).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o640);
+        let there = std::fs::metadata(&path).unwrap();
+        assert_eq!((there.mode() & 0o777, there.uid()), (0o640, owner));
         assert_eq!(names(dir.path()), ["out"]);
     }
 

@@ -250,21 +250,26 @@ impl Container {
         self.record.pid > 0 && process::start_time(self.record.pid) == Some(self.record.pid_start)
     }
 
+    /// Where it stands, as far as that is known without asking its cgroup: `None` when its program
+    /// runs or is paused.
+    fn before_running(&self) -> Option<Status> {
+        match (self.is_alive(), self.record.ready) {
+            (false, _) => Some(Status::Stopped),
+            (_, false) => Some(Status::Creating),
+            _ if self.dir.join(pause::SOCKET).exists() => Some(Status::Created),
+            _ => None,
+        }
+    }
+
     /// Whether it is created, and waits for `start`.
     pub fn waits(&self) -> bool {
-        self.is_alive() && self.record.ready && self.dir.join(pause::SOCKET).exists()
+        self.before_running() == Some(Status::Created)
     }
 
     /// Where it stands, asked of the kernel.
     pub fn status(&self, host: &Host) -> Result<Status> {
-        if !self.is_alive() {
-            return Ok(Status::Stopped);
-        }
-        if !self.record.ready {
-            return Ok(Status::Creating);
-        }
-        if self.dir.join(pause::SOCKET).exists() {
-            return Ok(Status::Created);
+        if let Some(status) = self.before_running() {
+            return Ok(status);
         }
         let frozen = self.group(host)?.and_then(|g| lifecycle::is_frozen(&g));
         Ok(match frozen {
